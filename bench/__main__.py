@@ -29,10 +29,17 @@ QUICK = Size(rounds=1, seconds=0.6, warm_s=0.3, sockets=500, webhooks=3_000)
 OURS = "Paythread"
 
 
+GROWTH = [sys.executable, "-m", "tests.growth"]  # it runs inside the product, and nothing in bench/ imports it
+
+
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["growth"]:
+        return subprocess.run([*GROWTH, *arguments[1:]], cwd=ROOT, check=False).returncode
     names = list(dict.fromkeys(one.name for one in WORKLOADS))
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("workloads", nargs="*", metavar="workload", help=f"{', '.join(names)}; default: all")
+    parser.add_argument(
+        "workloads", nargs="*", metavar="workload", help=f"{', '.join(names)}; default: these; or growth"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="one short round with fewer sockets: 3 minutes, a smoke test"
     )

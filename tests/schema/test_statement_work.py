@@ -19,8 +19,6 @@ from uuid import UUID
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from bench import growth, large_account
-from bench.large_account import LargeAccount
 from models import database, event_log, migrate
 from models.database_url import postgres_arguments
 from models.engine_postgres import SafePostgresClient
@@ -29,7 +27,9 @@ from models.engine_sqlite import SafeSqliteClient
 from models.engine_sqlite import SafeTransaction as SqliteTransaction
 from models.ids import public_id
 from services.connections import providers
+from tests import growth, large_account
 from tests.flows import documents, harness
+from tests.large_account import LargeAccount
 from tests.models.test_drift import MODELS
 
 ITEMS = 8_000  # thread items of the large account

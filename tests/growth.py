@@ -1,6 +1,6 @@
 """How long each operation takes in a small account and in a large one, on both databases.
 
-`python -m bench.growth [--items N] [--small N] [--engine sqlite|postgres]`. A unit is the whole operation without HTTP: GraphQL or
+`./dev bench growth [--items N] [--small N] [--engine sqlite|postgres]`. A unit is the whole operation without HTTP: GraphQL or
 the receiver of webhooks, the services, the database. Both accounts are measured in alternating rounds; medians. CPU is this
 process's: all of the work on SQLite, without the server's on PostgreSQL. Searches and the dashboard are left out until they have
 an index and counters.
@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,12 +21,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from bench import large_account
-from bench.large_account import LargeAccount
 from models import database, migrate
 from models.ids import public_id
 from resolvers.assemble import build_schema, new_context
 from services.connections import providers
+from tests import large_account
+from tests.large_account import LargeAccount
 
 THREAD = """query($id: ID!) { conversation(id: $id) { thread(last: 50) { nodes { __typename id
   ... on Message { body direction deliveryStatus author channel paymentRequests { id number status } }
@@ -209,7 +210,7 @@ def table(engine: str, small: Measured, large: Measured) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="bench.growth", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./dev bench growth", description=__doc__)
     parser.add_argument("--items", type=int, default=200_000, help="thread items of the large account")
     parser.add_argument("--small", type=int, default=200, help="those of the small one")
     parser.add_argument("--engine", choices=["sqlite", "postgres"], action="append", help="default: both")
@@ -220,7 +221,8 @@ def main(arguments: list[str] | None = None) -> None:
         with _databases(engine) as make:
             urls, sizes = (make(), make()), (given.small, given.items)
             small, large = asyncio.run(compare(urls, sizes, rounds=given.rounds, repeat=given.repeat))
-        print(table(engine, small, large), flush=True)
+        sys.stdout.write(f"{table(engine, small, large)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
