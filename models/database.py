@@ -27,7 +27,7 @@ from models.engine_postgres import SafePostgresClient
 from models.engine_postgres import SafeTransaction as PostgresTransaction
 from models.engine_sqlite import SafeSqliteClient, utc_text
 from models.engine_sqlite import SafeTransaction as SqliteTransaction
-from models.storable import json_text
+from models.storable import json_text, storable
 
 log = structlog.get_logger(__name__)
 
@@ -250,31 +250,46 @@ def _with_numbered_placeholders(sql: str) -> str:
     return _PLACEHOLDER.sub(replace, sql)
 
 
-_PLAIN = frozenset({str, int, float, bytes, type(None)})
+def _json_or_same(value: object) -> object:
+    return json_text(value) if isinstance(value, dict | list) else value
+
+
+def _sqlite_other(value: object) -> object:
+    if isinstance(value, Enum):
+        return _sqlite_value(value.value)
+    if isinstance(value, datetime):
+        return utc_text(value)
+    return _json_or_same(value)
+
+
+def _same(value: object) -> object:
+    return value
+
+
+# By exact type: most parameters are of these.
+_SQLITE: Final[dict[type, Callable[[Any], object]]] = {
+    str: storable,
+    int: _same,
+    float: _same,
+    bytes: _same,
+    type(None): _same,
+    bool: int,
+    UUID: str,
+    Decimal: str,
+    datetime: utc_text,
+    dict: json_text,
+    list: json_text,
+}
 
 
 def _sqlite_value(value: object) -> object:
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, Enum):
-        return _sqlite_value(value.value)
-    if isinstance(value, UUID | Decimal):
-        return str(value)
-    if isinstance(value, datetime):
-        return utc_text(value)
-    if isinstance(value, dict | list):
-        return json_text(value)
-    return value
+    return _SQLITE.get(type(value), _sqlite_other)(value)
 
 
 def _postgres_value(value: object) -> object:
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, dict | list):
-        return json_text(value)
-    return value
+    return storable(value) if type(value) is str else _json_or_same(value)
 
 
 def _prepare(client: _AnyClient, sql: str, args: tuple[object, ...]) -> tuple[str, list[object]]:
@@ -297,13 +312,25 @@ def reads_directly() -> bool:
 
 
 async def records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
-    """As `rows`, for short hot reads by index, with columns by position. Raises: the driver's error (SQLite)."""
+    """Run a short statement by index, for hot paths; return its rows, or those of RETURNING, with columns by position.
+
+    On SQLite it runs on the event loop's thread, except a change outside transactions.
+    Raises: the driver's error, untranslated for reads outside transactions on SQLite.
+    """
     client = _client()
     query, values = _prepare(client, sql, args)
-    if isinstance(client, SafeSqliteClient):
+    if isinstance(client, SafeSqliteClient) and not query.startswith(("INSERT", "UPDATE", "DELETE")):
         return client.read_directly(query, values)
-    _, found = await client.execute_query(query, values)
-    return found  # type: ignore[no-any-return]  # Tortoise's clients are untyped
+    found: Sequence[Sequence[Any]] = await client.records(query, values)
+    return found
+
+
+def row_lock() -> str:
+    """The end of a SELECT that locks its rows. SQLite has one writer.
+
+    `NO KEY`, as for every referenced row: two transactions that hold a foreign key's shared lock and want the full one deadlock.
+    """
+    return "" if dialect() == "sqlite" else " FOR NO KEY UPDATE"
 
 
 async def execute(sql: str, *args: object) -> int:

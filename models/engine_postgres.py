@@ -123,6 +123,11 @@ class SafeTransaction(StorableTexts, TransactionWrapper):
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         return await _affected(self, query, texts(values))
 
+    @translate_exceptions
+    async def records(self, query: str, values: Sequence[object]) -> Sequence[Sequence[Any]]:
+        found: Sequence[Sequence[Any]] = await self._connection.fetch(query, *values)
+        return found
+
 
 class SafePostgresClient(StorableTexts, AsyncpgDBClient):
     """Writes use at most `maxsize - for_reads` connections, so that reads continue while writers wait."""
@@ -178,6 +183,12 @@ class SafePostgresClient(StorableTexts, AsyncpgDBClient):
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         async with self._writing(query):
             return await _affected(self, query, texts(values))
+
+    @translate_exceptions
+    async def records(self, query: str, values: Sequence[object]) -> Sequence[Sequence[Any]]:
+        async with self._writing(query), self.acquire_connection() as connection:
+            found: Sequence[Sequence[Any]] = await connection.fetch(query, *values)
+            return found
 
 
 async def _affected(client: AsyncpgDBClient, query: str, values: Sequence[object]) -> int:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 # SQLite's own wait occupies the process's only connection: keep it short, and retry without holding the connection.
 BUSY_MS: Final = 30
 AGAIN_S: Final = (0.01, 0.04)
+STATEMENTS_KEPT: Final = 256  # prepared statements per connection
 
 
 def utc_text(value: datetime) -> str:
@@ -118,6 +119,15 @@ class SafeTransaction(StorableTexts, SqliteTransactionWrapper):
     async def execute_affected(self, query: str, values: Sequence[object]) -> int:
         return await _affected(self, query, texts(values))
 
+    @translate_exceptions
+    async def records(self, query: str, values: Sequence[object]) -> Sequence[Sequence[Any]]:
+        """Run a short statement on the event loop's thread: a visit to the connection's own thread costs more.
+
+        The transaction holds the connection, so no other statement uses it meanwhile.
+        """
+        found: list[Sequence[Any]] = self._connection._conn.execute(query, values).fetchall()
+        return found
+
 
 class SafeSqliteClient(StorableTexts, SqliteClient):
     def __init__(self, file_path: str, *, patience_ms: int = 4_000, **kwargs: Any) -> None:
@@ -158,7 +168,10 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
     async def create_connection(self, with_db: bool) -> None:
         if self._connection is not None:
             return
-        connection = aiosqlite.connect(self.filename, isolation_level=None)
+        # `check_same_thread`: transactions run short statements on the event loop's thread.
+        connection = aiosqlite.connect(
+            self.filename, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_KEPT
+        )
         try:
             await connection
         except BaseException:
@@ -187,10 +200,14 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
     def read_directly(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         """Run a short SELECT on the event loop's thread. Raises: sqlite3.Error."""
         if self._reader is None:
-            self._reader = sqlite3.connect(self.filename, isolation_level=None, cached_statements=256)
+            self._reader = sqlite3.connect(self.filename, isolation_level=None, cached_statements=STATEMENTS_KEPT)
             self._reader.execute(f"PRAGMA busy_timeout={BUSY_MS}")
             self._reader.execute("PRAGMA query_only=ON")
         return self._reader.execute(query, values).fetchall()
+
+    async def records(self, query: str, values: Sequence[object]) -> Sequence[Sequence[Any]]:
+        _, found = await self.execute_query(query, values)
+        return found  # type: ignore[no-any-return]  # Tortoise's clients are untyped
 
     def _undo(self, connection: aiosqlite.Connection | None) -> None:
         # Queued after the cancelled task's statement, which may still run.

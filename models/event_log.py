@@ -50,10 +50,11 @@ async def reserve(account_id: UUID, count: int) -> int:
 async def reserve_and_merges(account_id: UUID, count: int) -> tuple[int, int]:
     """As `reserve`, with the number of merged contacts."""
     # The row lock makes numbers follow commits; a sequence would not.
-    found = await database.rows(
+    found = await database.records(
         "UPDATE account SET event_seq = event_seq + ? WHERE id = ? RETURNING event_seq, merge_count", count, account_id
     )
-    return int(found[0]["event_seq"]) - count + 1, int(found[0]["merge_count"])
+    newest, merges = found[0]
+    return int(newest) - count + 1, int(merges)
 
 
 async def append(entries: Sequence[LogEntry]) -> None:
@@ -81,7 +82,7 @@ async def _insert(entries: Sequence[LogEntry]) -> None:
             orjson.dumps(e.data).decode(),
             e.at,
         ]
-    await database.execute(f"INSERT INTO event ({_COLUMNS}) VALUES {marks}", *values)  # noqa: S608 (constant columns)
+    await database.records(f"INSERT INTO event ({_COLUMNS}) VALUES {marks}", *values)  # noqa: S608 (constant columns)
 
 
 async def read(account_id: UUID, after: int, limit: int) -> list[LogEntry]:

@@ -13,7 +13,7 @@ from strawberry.dataloader import DataLoader
 
 from models import database, tables
 from models.event_log import Cursor as EventCursor
-from resolvers.access.rows import columns, instance, names
+from models.rows import columns, instance, names
 from resolvers.access.scope import OVERDUE_OF_CONTACTS, AccountScope
 from schema.failures import ApiError
 from services.connections import availability, providers

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from models import database, searching, tables
 from models.database_url import Dialect
-from resolvers.access.rows import columns, columns_of_both, instance, names
+from models.rows import columns, instance, names
+from resolvers.access.rows import columns_of_both
 from resolvers.access.scope import OVERDUE, OVERDUE_OF_CONTACTS, AccountScope
 from schema.connections import Page, Slice
 from schema.context import RequestFilter

@@ -104,7 +104,7 @@ async def enqueue(
     """
     now = datetime.now(UTC)
     conflict = _AGAIN if again and (key is None or key != running_key.get()) else "DO NOTHING"
-    await database.execute(
+    await database.records(
         "INSERT INTO job (id, account_id, kind, payload, sealed, key, status, attempts, max_attempts, due_at, set_at,"  # noqa: S608 (only constants are put in)
         f" created_at) VALUES (?, ?, ?, ?, ?, ?, 'queued', 0, ?, ?, ?, ?) ON CONFLICT (key) {conflict}",
         uuid7(),

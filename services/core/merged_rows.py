@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 from uuid import UUID
 
 from tortoise.queryset import QuerySet
 
-from models import database
+from models import database, rows
 from models.tables import Contact, Conversation, Message
+
+_OWN: Final = "WHERE id = ? AND account_id = ?"
+_KEPT: Final = f"{_OWN} AND merged_into_id IS NULL"
 
 
 def ids_of(row: Contact | Conversation) -> list[UUID]:
@@ -16,9 +20,9 @@ def ids_of(row: Contact | Conversation) -> list[UUID]:
 
 
 async def contact(account_id: UUID, id: UUID) -> Contact | None:
-    row = await Contact.get_or_none(id=id, account_id=account_id)
+    row = await rows.first(Contact, _OWN, id, account_id)
     while row is not None and row.merged_into_id is not None:
-        row = await Contact.get(id=row.merged_into_id, account_id=account_id)
+        row = await rows.first(Contact, _OWN, row.merged_into_id, account_id)
     return row
 
 
@@ -30,9 +34,9 @@ async def contact_of(account_id: UUID, id: UUID) -> Contact:
 
 
 async def conversation(account_id: UUID, id: UUID) -> Conversation | None:
-    row = await Conversation.get_or_none(id=id, account_id=account_id)
+    row = await rows.first(Conversation, _OWN, id, account_id)
     while row is not None and row.merged_into_id is not None:
-        row = await Conversation.get(id=row.merged_into_id, account_id=account_id)
+        row = await rows.first(Conversation, _OWN, row.merged_into_id, account_id)
     return row
 
 
@@ -44,14 +48,12 @@ async def conversation_of(account_id: UUID, id: UUID) -> Conversation:
 
 
 async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
-    # `no_key`, as for every referenced row: two transactions that hold a foreign key's shared lock and want the full one deadlock.
     while True:
-        wanted = Contact.filter(id=id, account_id=account_id, merged_into_id=None)
-        row = await wanted.select_for_update(no_key=True).get_or_none()
+        row = await rows.first(Contact, _KEPT, id, account_id, lock=True)
         if row is not None:
             return row
         # Merged, perhaps during the wait: lock the kept row.
-        known = await Contact.get_or_none(id=id, account_id=account_id)
+        known = await rows.first(Contact, _OWN, id, account_id)
         if known is None:
             return None
         id = known.merged_into_id or id
@@ -59,11 +61,10 @@ async def lock_contact(account_id: UUID, id: UUID) -> Contact | None:
 
 async def lock_conversation(account_id: UUID, id: UUID) -> Conversation | None:
     while True:
-        wanted = Conversation.filter(id=id, account_id=account_id, merged_into_id=None)
-        row = await wanted.select_for_update(no_key=True).get_or_none()
+        row = await rows.first(Conversation, _KEPT, id, account_id, lock=True)
         if row is not None:
             return row
-        known = await Conversation.get_or_none(id=id, account_id=account_id)
+        known = await rows.first(Conversation, _OWN, id, account_id)
         if known is None:
             return None
         id = known.merged_into_id or id

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from models import database, event_log
+from models import database, event_log, rows
 from models.event_log import LogEntry
 from models.ids import uuid7
 from models.ledger import CardKind
-from models.tables import ActivityCard, Attachment, Conversation, Message, Notification, PaymentRequest
+from models.tables import ActivityCard, Attachment, Message, Notification, PaymentRequest
 from services.core import merged_rows
 from services.core.turns import turn
 
@@ -53,6 +53,15 @@ class _Pending:
     row: Message | ActivityCard | Notification | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A conversation whose preview was written."""
+
+    id: UUID
+    contact_id: UUID
+    is_closed: bool
+
+
 class Change:
     def __init__(self, account_id: UUID, actor_id: UUID | None) -> None:
         self.account_id = account_id
@@ -60,6 +69,7 @@ class Change:
         self.now = datetime.now(UTC)
         self._pending: list[_Pending] = []
         self._keys: set[str] = set()
+        self._cards: dict[UUID, dict[str, str]] = {}  # request -> key -> kind, as stored
         self._attachments: list[Attachment] = []
         self._activity: dict[UUID, str] = {}  # conversation -> preview of its newest item
         self._reopened: set[UUID] = set()  # conversations that need attention
@@ -67,8 +77,8 @@ class Change:
 
     async def locale(self) -> str:
         if self._locale is None:
-            (row,) = await database.rows("SELECT locale FROM account WHERE id = ?", self.account_id)
-            self._locale = str(row["locale"])
+            (row,) = await database.records("SELECT locale FROM account WHERE id = ?", self.account_id)
+            self._locale = str(row[0])
         return self._locale
 
     def event(
@@ -133,7 +143,7 @@ class Change:
 
     async def card(self, row: ActivityCard) -> bool:
         """False if the card's key exists."""
-        if row.key in self._keys or await ActivityCard.exists(account_id=self.account_id, key=row.key):
+        if row.key in self._keys or await self._is_logged(row):
             return False
         self._keys.add(row.key)
         self.event(
@@ -149,6 +159,24 @@ class Change:
         if row.kind in _REOPENING:
             self._reopened.add(row.conversation_id)
         return True
+
+    async def load_cards(self, request_id: UUID) -> None:
+        """Read which cards the locked request has, for `has_card` and for the check of keys."""
+        if request_id not in self._cards:
+            found = await database.records(
+                "SELECT key, kind FROM activity_card WHERE payment_request_id = ?", request_id
+            )
+            self._cards[request_id] = {row[0]: row[1] for row in found}
+
+    def has_card(self, request_id: UUID, kind: CardKind) -> bool:
+        """Whether the request had a card of this kind when `load_cards` read them."""
+        return kind.value in self._cards[request_id].values()
+
+    async def _is_logged(self, row: ActivityCard) -> bool:
+        if row.payment_request_id in self._cards:
+            return row.key in self._cards[row.payment_request_id]
+        same = "SELECT 1 FROM activity_card WHERE account_id = ? AND key = ?"
+        return bool(await database.records(same, self.account_id, row.key))
 
     async def log_card(
         self,
@@ -194,10 +222,10 @@ class Change:
         if not self._pending:
             return 0
         shown = {id: await self._update_preview(id, preview) for id, preview in sorted(self._activity.items())}
-        for conversation_id in sorted({shown.get(id, id) for id in self._reopened}):
-            if await Conversation.filter(id=conversation_id, closed_at__not_isnull=True).update(closed_at=None):
-                opened = await Conversation.get(id=conversation_id)
-                self.event("conversation.updated", conversation_id=opened.id, contact_id=opened.contact_id)
+        closed = {shown[id] for id in self._reopened if shown[id].is_closed}
+        for conversation in sorted(closed, key=lambda conversation: conversation.id):
+            await database.records("UPDATE conversation SET closed_at = NULL WHERE id = ?", conversation.id)
+            self.event("conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id)
         # The last statement before the inserts and the commit, so that numbers are in the order of commits.
         first, merges = await event_log.reserve_and_merges(self.account_id, len(self._pending))
         if merges:
@@ -205,11 +233,9 @@ class Change:
         for seq, pending in enumerate(self._pending, first):
             if pending.row is not None:
                 pending.row.seq = seq
-        rows = [pending.row for pending in self._pending if pending.row is not None]
-        for row in sorted(rows, key=lambda row: _INSERT_ORDER.index(type(row))):
-            await row.save(force_create=True)
-        for attachment in self._attachments:
-            await attachment.save(force_create=True)
+        for model in _INSERT_ORDER:
+            await rows.add([pending.row for pending in self._pending if type(pending.row) is model])
+        await rows.add(self._attachments)
         await event_log.append(
             [
                 LogEntry(account_id=self.account_id, seq=seq, at=self.now, **pending.fields)
@@ -218,20 +244,21 @@ class Change:
         )
         return first + len(self._pending) - 1
 
-    async def _update_preview(self, conversation_id: UUID, preview: str) -> UUID:
+    async def _update_preview(self, conversation_id: UUID, preview: str) -> _Shown:
         while True:
             # A later change may have committed first: the time never moves back.
-            found = await database.rows(
+            found = await database.records(
                 "UPDATE conversation SET preview = ?,"
                 " last_activity_at = CASE WHEN last_activity_at > ? THEN last_activity_at ELSE ? END"
-                " WHERE id = ? AND merged_into_id IS NULL RETURNING id",
+                " WHERE id = ? AND merged_into_id IS NULL RETURNING contact_id, closed_at",
                 preview,
                 self.now,
                 self.now,
                 conversation_id,
             )
             if found:
-                return conversation_id
+                contact_id, closed_at = found[0]
+                return _Shown(conversation_id, database.to_uuid(contact_id), closed_at is not None)
             conversation_id = (await merged_rows.conversation_of(self.account_id, conversation_id)).id
 
     async def _follow_merges(self) -> None:

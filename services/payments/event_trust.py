@@ -12,9 +12,9 @@ from integrations.base import (
     ProcessorWebhook,
     WebhookProof,
 )
+from models import database
 from models.ids import public_id
 from models.tables import (
-    CheckoutSession,
     MoneyFact,
     ProcessorConnection,
 )
@@ -57,13 +57,20 @@ async def find_request_id(connection: ProcessorConnection, event: ProcessorWebho
     return owner
 
 
-async def matches_checkout(connection: ProcessorConnection, event: ProcessorWebhook) -> bool:
-    """Whether the event agrees with its stored checkout, so that it can be recorded unread."""
+async def matching_request(connection: ProcessorConnection, event: ProcessorWebhook) -> UUID | None:
+    """The event's request if the event agrees with its stored checkout, so that it can be recorded unread."""
     if event.checkout_external_id is None:
-        return False
-    session = await CheckoutSession.get_or_none(
-        processor_connection_id=connection.id, external_id=event.checkout_external_id
+        return None
+    found = await database.records(
+        "SELECT payment_request_id, amount_minor, currency FROM checkout_session"
+        " WHERE processor_connection_id = ? AND external_id = ?",
+        connection.id,
+        event.checkout_external_id,
     )
-    if session is None or event.request_reference not in (None, public_id("pr", session.payment_request_id)):
-        return False
-    return all((s.amount_minor, s.currency) == (session.amount_minor, session.currency) for s in event.money)
+    if not found:
+        return None
+    request_id, amount_minor, currency = database.to_uuid(found[0][0]), int(found[0][1]), found[0][2]
+    if event.request_reference not in (None, public_id("pr", request_id)):
+        return None
+    agrees = all((s.amount_minor, s.currency) == (amount_minor, currency) for s in event.money)
+    return request_id if agrees else None

@@ -59,11 +59,19 @@ async def record_or_postpone(
         await postpone(row, due_at=row.received_at + HINTS_TOGETHER if again else None)
     elif not event.money and event.checkout_external_id is None:
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
-    elif event.decides and await event_trust.matches_checkout(connection, event):
+    elif event.decides and (request_id := await event_trust.matching_request(connection, event)) is not None:
         report = recorder.CheckoutReport(
             external_id=event.checkout_external_id or "", status=event.checkout_status, delay=event.delay
         )
-        await _record(connection, event, row, event.money, report)
+        await recorder.record(
+            connection,
+            event.money,
+            source="webhook",
+            checkout=report,
+            event=row,
+            event_locked=True,
+            known_request_id=request_id,
+        )
     elif (
         await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
         is None

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import orjson
 import structlog
+from tortoise.exceptions import DoesNotExist
 from tortoise.expressions import Q
 
 from integrations.base import (
@@ -22,7 +23,7 @@ from integrations.base import (
     WebhookProof,
 )
 from integrations.base import external_id as stored_id
-from models import database, database_errors, errors
+from models import database, database_errors, errors, rows
 from models.ids import uuid7
 from models.tables import (
     CheckoutSession,
@@ -46,6 +47,7 @@ UNKNOWN_PER_S, UNKNOWN_AT_ONCE = 0.1, 10  # reads of unknown charges per connect
 UNSIGNED_TOGETHER = 100  # events taken from one unsigned webhook, which anyone can send
 INSTEAD_EVERY_S = 60  # between reads of recent checkouts instead
 NAME_LENGTH, NAMES = 200, 2000  # limits of ids to look up
+_BY_KEY = "WHERE processor_connection_id = ? AND external_id = ?"
 CANNOT_VERIFY = "no_webhook_secret"  # a provider's reason if the connection has no secret
 _unknown_charge_reads = RateLimiter(UNKNOWN_PER_S, UNKNOWN_AT_ONCE)
 _recent_reads = RateLimiter(1 / INSTEAD_EVERY_S, 1)
@@ -62,7 +64,7 @@ async def receive(
 
     Raises: NotFound, BadSignature, BadPayload, NotVerifiable.
     """
-    connection = await ProcessorConnection.get_or_none(id=connection_id, processor=processor)
+    connection = await rows.first(ProcessorConnection, "WHERE id = ? AND processor = ?", connection_id, processor)
     if connection is None:
         raise errors.NotFound
     try:
@@ -233,12 +235,11 @@ async def _store_event(
         body=payment_links.hidden(body),
         received_at=now,
     )
-    await ProcessorEvent.bulk_create([row], ignore_conflicts=True)
-    kept = (
-        await ProcessorEvent.filter(processor_connection_id=connection.id, external_id=external_id)
-        .select_for_update(no_key=True)
-        .get()
-    )
+    if await rows.add_unless_known(row):
+        return row  # an inserted row is locked
+    kept = await rows.first(ProcessorEvent, _BY_KEY, connection.id, external_id, lock=True)
+    if kept is None:
+        raise DoesNotExist(ProcessorEvent)
     # A repeated hint becomes unhandled again.
     if event.external_id is None and kept.handled_at is not None:
         kept.body, kept.received_at, kept.handled_at, kept.result = row.body, now, None, None

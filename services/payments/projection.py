@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from models import ledger
+from models import ledger, rows
 from models.ledger import CardKind, Position, Status
 from models.tables import ActivityCard, CheckoutSession, Contact, MoneyFact, PaymentRequest, Refund
 from services.core import jobs
@@ -61,7 +61,8 @@ async def apply(
 ) -> list[ActivityCard]:
     """Recompute a locked request from its facts, save it and announce changes; return the new cards."""
     contact = await contact_totals.lock_contact(request.account_id, request.contact_id)
-    facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
+    facts = await rows.find(MoneyFact, "WHERE payment_request_id = ? ORDER BY id", request.id)
+    await changed.load_cards(request.id)
     fact_set = _FactSet(facts, fresh, sessions, changed.now)
     before = _Before(
         status=request.status, is_released=request.released_at is not None, visible=_visible_state(request)
@@ -73,8 +74,8 @@ async def apply(
     if fresh or before.visible != _visible_state(request):
         await _tag_customer(contact, fresh)
         request.version += 1
-        await request.save(update_fields=WRITTEN)
-        await contact_totals.update(request.account_id, request.contact_id)
+        await rows.update(request, WRITTEN)
+        await contact_totals.update_locked(contact)
         _log_events(changed, request, cards, before.status)
     await _enqueue_follow_ups(request, fact_set)
     return cards
@@ -142,7 +143,7 @@ async def _tag_customer(contact: Contact, fresh: list[MoneyFact]) -> None:
     if "customer" not in contact.tags and any(f.kind == "CHARGE" and f.outcome == "SUCCEEDED" for f in fresh):
         contact.tags = [*contact.tags, "customer"]
         contact.version += 1
-        await contact.save(update_fields=["tags", "version", "updated_at"])
+        await rows.update(contact, ("tags", "version", "updated_at"))
 
 
 def _is_manual(fact: MoneyFact) -> bool:
@@ -283,7 +284,7 @@ async def _announce_fact(
     named = any(card.kind in (CardKind.PAYMENT_RECEIVED, CardKind.PARTIAL_PAYMENT) for card in cards)
     settles = request.status == Status.PAID and before != Status.PAID and not named
     # It was PAID before a manual record was undone. PAYMENT_RECEIVED is logged once; this payment gets another card.
-    again = settles and await ActivityCard.exists(payment_request_id=request.id, kind=CardKind.PAYMENT_RECEIVED.value)
+    again = settles and changed.has_card(request.id, CardKind.PAYMENT_RECEIVED)
     news = _card_of(request, fact, fact_set, await changed.locale(), counted=counted, settles=settles, again=again)
     if news is not None:
         kind, text = news
@@ -333,7 +334,7 @@ async def announce_mismatch(changed: Change, request: PaymentRequest, fact: Mone
     await _log_card(changed, cards, request, kind, text, key=str(fact.id), money_fact_id=fact.id, notify=True)
     if cards:
         request.version += 1
-        await request.save(update_fields=["version", "updated_at"])
+        await rows.update(request, ("version", "updated_at"))
         _log_events(changed, request, cards, request.status)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from integrations.base import CheckoutStatus, Delay, MoneyKind, MoneyOutcome, MoneyStatement
-from models import database
+from models import database, rows
 from models.ids import parse_public_id, uuid7
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.core.unit_of_work import Change, change
@@ -22,6 +22,7 @@ SESSION_RANK = {"OPENING": 0, "OPEN": 1, "PROCESSING": 2, "ABANDONED": 3, "EXPIR
 READ_AGAIN_AFTER: Final = tuple(timedelta(days=days) for days in (1, 7, 30, 90))
 # Stored result of an event that matches no request.
 UNMATCHED: Final = "foreign"
+_OURS: Final = "processor_connection_id = ? AND account_id = ?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +50,13 @@ async def record(
     request_reference: str | None = None,
     event: ProcessorEvent | None = None,
     confirmed: bool = True,
+    event_locked: bool = False,
+    known_request_id: UUID | None = None,
 ) -> Recorded:
     """Record what a processor reports; a repeat changes nothing.
 
     `event` is marked handled in the same transaction. `confirmed=False`: the charges are shown and do not count.
+    `event_locked`: the caller holds its lock and saw that it is unhandled. `known_request_id`: found by the caller.
     """
     account_id, external_id = connection.account_id, checkout.external_id if checkout else None
     known = None  # inside a transaction the caller has the turn
@@ -60,16 +64,18 @@ async def record(
         known = await find_request_id(connection, statements, external_id, request_reference)
     async with change(account_id, rows=[known] if known is not None else []) as changed:
         # Lock order: the event before the request, in every transaction.
-        if event is not None and await _is_handled(event):
+        if event is not None and not event_locked and await _is_handled(event):
             return Recorded()
-        request_id = await find_request_id(connection, statements, external_id, request_reference)
+        request_id = known_request_id
+        if request_id is None:
+            request_id = await find_request_id(connection, statements, external_id, request_reference)
         if request_id is None:
             await _mark_handled(event, UNMATCHED, changed.now)
             return Recorded()
         request = await request_rows.lock(account_id, request_id)
         report = _Report(connection=connection, request=request, source=source, now=changed.now, confirmed=confirmed)
         recorded = Recorded(request=request, previous_status=request.status)
-        sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
+        sessions = await _sessions_of(request)
         moved = False
         if checkout is not None:
             recorded.session = await _find_or_adopt_session(connection, request, sessions, checkout, changed.now)
@@ -86,7 +92,7 @@ async def record_manual(changed: Change, request: PaymentRequest, *facts: MoneyF
     recorded = Recorded(request=request, previous_status=request.status)
     fresh = [fact for fact in facts if await _insert(fact)]
     if fresh:
-        sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
+        sessions = await _sessions_of(request)
         recorded.cards = await projection.apply(changed, request, sessions, fresh)
     return recorded
 
@@ -94,25 +100,31 @@ async def record_manual(changed: Change, request: PaymentRequest, *facts: MoneyF
 async def record_release(changed: Change, request: PaymentRequest) -> Recorded:
     """Mark payments under way as no longer holding the link, under the request's lock."""
     recorded = Recorded(request=request, previous_status=request.status)
-    sessions = await CheckoutSession.filter(payment_request_id=request.id).order_by("n")
+    sessions = await _sessions_of(request)
     held = [session for session in sessions if session.status == "PROCESSING" and session.released_at is None]
     for session in held:
         session.released_at = changed.now
-        await session.save(update_fields=["released_at", "updated_at"])
+        await rows.update(session, ("released_at", "updated_at"))
     if held:
         recorded.cards = await projection.apply(changed, request, sessions, [])
     return recorded
 
 
+async def _sessions_of(request: PaymentRequest) -> list[CheckoutSession]:
+    return await rows.find(CheckoutSession, "WHERE payment_request_id = ? ORDER BY n", request.id)
+
+
 async def _is_handled(event: ProcessorEvent) -> bool:
     # An unmatched event is tried again: its payment may be known by now.
-    stored = await ProcessorEvent.filter(id=event.id).select_for_update(no_key=True).get()
-    return stored.handled_at is not None and stored.result != UNMATCHED
+    stored = await rows.first(ProcessorEvent, "WHERE id = ?", event.id, lock=True)
+    return stored is None or (stored.handled_at is not None and stored.result != UNMATCHED)
 
 
 async def _mark_handled(event: ProcessorEvent | None, result: str, now: datetime) -> None:
     if event is not None:
-        await ProcessorEvent.filter(id=event.id).update(handled_at=now, result=result, error=None)
+        await database.records(
+            "UPDATE processor_event SET handled_at = ?, result = ?, error = NULL WHERE id = ?", now, result, event.id
+        )
 
 
 # ---------------------------------------------------------------------------------------------------- its request
@@ -123,22 +135,35 @@ async def find_request_id(
     request_reference: str | None,
 ) -> UUID | None:
     """The request by checkout, our reference or charge; None: unmatched."""
-    ours: dict[str, Any] = {"processor_connection_id": connection.id, "account_id": connection.account_id}
+    own = (connection.id, connection.account_id)
     known = [s.checkout_external_id for s in statements if s.checkout_external_id]
     if checkout_external_id is not None:
         known.append(checkout_external_id)
-    if known and (session := await CheckoutSession.filter(external_id__in=known, **ours).first()):
-        return session.payment_request_id
+    if found := await _request_of("checkout_session", own, known):
+        return found
     for reference in [request_reference, *(s.request_reference for s in statements)]:
         request_id = parse_public_id(reference, "pr") if reference else None
-        if request_id is not None and await PaymentRequest.exists(id=request_id, **ours):
+        if request_id is not None and await database.records(
+            f"SELECT id FROM payment_request WHERE id = ? AND {_OURS}",  # noqa: S608 (constant)
+            request_id,
+            *own,
+        ):
             return request_id
-    external_ids = [s.charge_external_id for s in statements if s.charge_external_id] + [
-        s.external_id for s in statements
-    ]
-    if external_ids and (fact := await MoneyFact.filter(external_id__in=external_ids, **ours).first()):
-        return fact.payment_request_id
-    return None
+    external_ids = [s.charge_external_id for s in statements if s.charge_external_id]
+    return await _request_of("money_fact", own, external_ids + [s.external_id for s in statements])
+
+
+async def _request_of(table: str, own: tuple[UUID, UUID], external_ids: list[str]) -> UUID | None:
+    if not external_ids:
+        return None
+    wanted = list(dict.fromkeys(external_ids))
+    found = await database.records(
+        f"SELECT payment_request_id FROM {table} WHERE external_id IN ({database.placeholders(len(wanted))})"  # noqa: S608 (only constants are put in)
+        f" AND {_OURS} ORDER BY id LIMIT 1",
+        *wanted,
+        *own,
+    )
+    return database.to_uuid(found[0][0]) if found else None
 
 
 # ---------------------------------------------------------------------------------------------------- checkouts, facts
@@ -171,7 +196,7 @@ async def _find_or_adopt_session(
         external_id=checkout.external_id,
         next_check_at=now,
     )
-    await session.save(force_create=True)
+    await rows.add([session])
     sessions.append(session)
     return session
 
@@ -199,7 +224,7 @@ async def _update_session(
         session.expires_at = checkout.expires_at
         written.append("expires_at")
     # Only these columns: pages write `read_at` without a lock.
-    await session.save(update_fields=written)
+    await rows.update(session, written)
     return moved
 
 
@@ -295,10 +320,11 @@ def _fact_of(report: _Report, session: CheckoutSession | None, statement: MoneyS
 
 async def _store_charge_details(fact: MoneyFact) -> list[MoneyFact]:
     # A webhook often lacks fee and method; the object read later has them. Facts are never updated: add a row.
-    known = await MoneyFact.filter(
-        processor_connection_id=fact.processor_connection_id,
-        external_id=fact.external_id,
-        kind__in=["CHARGE", "ADJUSTMENT"],
+    known = await rows.find(
+        MoneyFact,
+        "WHERE processor_connection_id = ? AND external_id = ? AND kind IN ('CHARGE', 'ADJUSTMENT')",
+        fact.processor_connection_id,
+        fact.external_id,
     )
     new_fee = fact.fee_minor is not None and all(row.fee_minor is None for row in known)
     new_method = fact.method_summary is not None and all(row.method_summary is None for row in known)
@@ -334,9 +360,8 @@ async def _store_dispute_details(fact: MoneyFact) -> list[MoneyFact]:
 
 
 async def _insert(fact: MoneyFact) -> bool:
-    # Key: connection, kind, external id, outcome. A conflict leaves the transaction usable.
-    await MoneyFact.bulk_create([fact], ignore_conflicts=True)
-    return bool(await database.rows("SELECT 1 AS found FROM money_fact WHERE id = ?", fact.id))
+    # Key: connection, kind, external id, outcome.
+    return await rows.add_unless_known(fact)
 
 
 def _matches_checkout(request: PaymentRequest, session: CheckoutSession | None, statement: MoneyStatement) -> bool:

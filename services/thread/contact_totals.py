@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from models import database
+from models import database, rows
 from models.ids import uuid7
 from models.tables import Contact, ContactSummary
 from services.core import merged_rows
@@ -91,24 +91,22 @@ async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool]
 async def _compute_totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool], dict[str, Any]]:
     marks = database.placeholders(len(ids))
     totals: dict[tuple[str, bool], dict[str, Any]] = {}
-    for row in await database.rows(_REQUESTS % marks, *ids, account_id):
-        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
-        for name in ("requested_minor", "outstanding_minor", "open_count", "paid_count"):
-            entry[name] = int(row[name])
-    payments = await database.rows(_MONEY % marks, *ids, account_id)
+    for currency, test_mode, *sums in await database.records(_REQUESTS % marks, *ids, account_id):
+        entry = totals.setdefault((currency, database.to_bool(test_mode)), dict(ZERO))
+        for name, value in zip(("requested_minor", "outstanding_minor", "open_count", "paid_count"), sums, strict=True):
+            entry[name] = int(value)
+    payments = await database.records(_MONEY % marks, *ids, account_id)
     # Most contacts have no refund or lost dispute: skip the second query.
-    some_lost = any(row["has_losses"] for row in payments)
-    losses = await database.rows(_LOSSES % marks, *ids, account_id) if some_lost else []
-    lost = {(row["currency"], row["test_mode"]): row for row in losses}
-    for row in payments:
-        entry = totals.setdefault((row["currency"], database.to_bool(row["test_mode"])), dict(ZERO))
-        taken = lost.get((row["currency"], row["test_mode"]), {"refunded_minor": 0, "lost_minor": 0})
-        paid, refunded = int(row["paid_minor"]), int(taken["refunded_minor"])
-        entry["paid_minor"] = paid
+    some_lost = any(has_losses for _, _, _, _, has_losses, _, _ in payments)
+    losses = await database.records(_LOSSES % marks, *ids, account_id) if some_lost else []
+    lost = {(currency, test_mode): (int(refunded), int(taken)) for currency, test_mode, refunded, taken in losses}
+    for currency, test_mode, paid, fees, _, first_paid_at, last_paid_at in payments:
+        entry = totals.setdefault((currency, database.to_bool(test_mode)), dict(ZERO))
+        refunded, taken = lost.get((currency, test_mode), (0, 0))
+        entry["paid_minor"] = int(paid)
         entry["refunded_minor"] = refunded
-        entry["net_minor"] = paid - refunded - int(row["fee_minor"]) - int(taken["lost_minor"])
-        for name in ("first_paid_at", "last_paid_at"):
-            entry[name] = database.to_time(row[name]) if row[name] is not None else None
+        entry["net_minor"] = int(paid) - refunded - int(fees) - taken
+        entry["first_paid_at"], entry["last_paid_at"] = database.to_time(first_paid_at), database.to_time(last_paid_at)
     return totals
 
 
@@ -122,16 +120,19 @@ async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
 
 async def update(account_id: UUID, contact_id: UUID) -> None:
     """Recompute and store the totals; the caller holds the contact's lock."""
-    ids = await merged_rows.contact_ids(account_id, contact_id)
+    await update_locked(await merged_rows.contact_of(account_id, contact_id))
+
+
+async def update_locked(contact: Contact) -> None:
+    """As `update`, of the row that `lock_contact` returned."""
+    account_id, ids = contact.account_id, merged_rows.ids_of(contact)
     contact_id, totals = ids[0], await _compute_totals(account_id, ids)
-    stored = {
-        (row.currency, row.test_mode): row
-        for row in await ContactSummary.filter(contact_id=contact_id, account_id=account_id)
-    }
+    known = await rows.find(ContactSummary, "WHERE contact_id = ? AND account_id = ?", contact_id, account_id)
+    stored = {(row.currency, row.test_mode): row for row in known}
     for (currency, test_mode), entry in (dict.fromkeys(stored, ZERO) | totals).items():
         row = stored.get((currency, test_mode))
         if row is None:
-            await ContactSummary.create(
+            row = ContactSummary(
                 id=uuid7(),
                 account_id=account_id,
                 contact_id=contact_id,
@@ -139,5 +140,7 @@ async def update(account_id: UUID, contact_id: UUID) -> None:
                 test_mode=test_mode,
                 **entry,
             )
+            await rows.add([row])
         elif any(getattr(row, name) != value for name, value in entry.items()):
-            await ContactSummary.filter(id=row.id).update(**entry)
+            row.update_from_dict(entry)
+            await rows.update(row, tuple(entry))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from uuid import UUID
 
 from models import database
 from models.errors import Forbidden
 from models.ids import uuid7
 from models.ledger import CardKind
-from models.tables import Conversation, ConversationFollower, Notification, PaymentRequest, User
+from models.tables import Conversation, Notification, PaymentRequest
 from services.core import merged_rows
 from services.core.permissions import Actor
 from services.core.unit_of_work import Change, change
@@ -35,36 +36,56 @@ async def notify(
     `admins`: owners and admins in any case.
     """
     conversation = await merged_rows.conversation_of(request.account_id, request.conversation_id)
-    followers = await ConversationFollower.filter(conversation_id=conversation.id).values_list("user_id", flat=True)
-    wanted = audience(request, conversation, [UUID(str(follower)) for follower in followers])
-    active = User.filter(account_id=request.account_id, disabled_at=None)
-    users = await active.filter(id__in=list(wanted)).order_by("id") if wanted else []
+    followers = await database.records(
+        "SELECT user_id FROM conversation_follower WHERE conversation_id = ?", conversation.id
+    )
+    wanted = audience(request, conversation, [database.to_uuid(row[0]) for row in followers])
+    people = await _people(changed.account_id, cause_key, wanted)
+    users = [person for person in people if person.in_audience]
     if admins or not users:
-        known = {user.id for user in users}
-        others = await active.filter(role__in=["OWNER", "ADMIN"]).order_by("id")
-        users += [user for user in others if user.id not in known]
-    await _add_notifications(changed, users, kind, title, body, cause_key, request)
+        users += [person for person in people if not person.in_audience]
+    _add_notifications(changed, users, kind, title, body, cause_key, request)
 
 
 async def notify_admins(changed: Change, kind: CardKind, *, title: str, body: str, cause_key: str) -> None:
-    active = User.filter(account_id=changed.account_id, disabled_at=None, role__in=["OWNER", "ADMIN"])
-    await _add_notifications(changed, await active.order_by("id"), kind, title, body, cause_key, None)
+    people = await _people(changed.account_id, cause_key, set())
+    _add_notifications(changed, people, kind, title, body, cause_key, None)
 
 
-async def _add_notifications(
+@dataclass(frozen=True, slots=True)
+class _Person:
+    id: UUID
+    in_audience: bool  # else an owner or admin
+    is_notified: bool  # of this cause
+
+
+async def _people(account_id: UUID, cause_key: str, wanted: set[UUID]) -> list[_Person]:
+    """These users, owners and admins, without the disabled."""
+    named = f" OR u.id IN ({database.placeholders(len(wanted))})" if wanted else ""
+    found = await database.records(
+        "SELECT u.id, EXISTS (SELECT 1 FROM notification n"  # noqa: S608 (only constants are put in)
+        " WHERE n.account_id = u.account_id AND n.key = CAST(u.id AS VARCHAR(36)) || ?) AS is_notified"
+        f" FROM user_account u WHERE u.account_id = ? AND u.disabled_at IS NULL AND (u.role IN ('OWNER', 'ADMIN'){named})"
+        " ORDER BY u.id",
+        f":{cause_key}",
+        account_id,
+        *sorted(wanted),
+    )
+    ids = [database.to_uuid(row[0]) for row in found]
+    return [_Person(id, id in wanted, bool(row[1])) for id, row in zip(ids, found, strict=True)]
+
+
+def _add_notifications(
     changed: Change,
-    users: Iterable[User],
+    users: Iterable[_Person],
     kind: CardKind,
     title: str,
     body: str,
     cause_key: str,
     request: PaymentRequest | None,
 ) -> None:
-    keys = {user.id: f"{user.id}:{cause_key}" for user in users}
-    repeated = Notification.filter(account_id=changed.account_id, key__in=list(keys.values()))
-    known_keys = {row.key for row in await repeated.only("id", "key")}
     for user in users:
-        if keys[user.id] in known_keys:
+        if user.is_notified:
             continue
         changed.notification(
             Notification(
@@ -76,7 +97,7 @@ async def _add_notifications(
                 body=body[:500],
                 payment_request_id=request.id if request else None,
                 conversation_id=request.conversation_id if request else None,
-                key=keys[user.id],
+                key=f"{user.id}:{cause_key}",
                 created_at=changed.now,
             )
         )

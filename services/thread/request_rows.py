@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from models import errors
+from tortoise.exceptions import DoesNotExist
+
+from models import errors, rows
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, PaymentRequest
 from services.core.unit_of_work import Change
@@ -22,7 +24,10 @@ async def lock(account_id: UUID, request_id: UUID) -> PaymentRequest:
 
     Raises: DoesNotExist.
     """
-    return await PaymentRequest.filter(id=request_id, account_id=account_id).select_for_update(no_key=True).get()
+    found = await rows.first(PaymentRequest, "WHERE id = ? AND account_id = ?", request_id, account_id, lock=True)
+    if found is None:
+        raise DoesNotExist(PaymentRequest)
+    return found
 
 
 async def lock_visible(account_id: UUID, request_id: UUID) -> PaymentRequest:

@@ -12,8 +12,8 @@ import pytest
 
 from models import tables
 from models.ids import public_id, uuid7
+from models.rows import instance
 from resolvers.access.reads import Access
-from resolvers.access.rows import instance
 from schema.connections import CONTACTS, CONVERSATIONS, NOTIFICATIONS, THREAD, Keyset
 from schema.failures import ApiError
 from tests import factories
