@@ -75,7 +75,7 @@ async def test_records_reads_what_its_transaction_has_written() -> None:
     request = await factories.payment_request(await factories.contact(await factories.account()))
     async with raw.transaction():
         card = await factories.activity_card(request)
-        card.id, card.key, card.seq, card.text = uuid7(), "k", 2, "\x00odd"
+        card.id, card.key, card.kind, card.seq, card.text = uuid7(), "k", "REFUND_ISSUED", 2, "\x00odd"
         await rows.add([card])
         ((text,),) = await raw.records("SELECT text FROM activity_card WHERE id = ?", card.id)
         assert text == "\ufffdodd"
