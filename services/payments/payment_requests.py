@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -77,40 +77,43 @@ async def create(
     `amount`: decimal text; `processor`: a kind; `processor_id`: one connection. Raises: the refusals of each field.
     """
     actor.require("request_payment")
-    given = {
-        "contact": contact_id,
-        "conversation": conversation_id,
-        "channel": channel_id,
-        "product": product_name,
-        "amount": amount,
-        "currency": currency,
-        "description": description,
-        "due": due_at,
-        "processor": processor,
-        "processor_id": processor_id,
-    }
+    given = _Given(
+        contact=contact_id,
+        conversation=conversation_id,
+        channel=channel_id,
+        product=product_name,
+        amount=amount,
+        currency=currency,
+        description=description,
+        due=due_at,
+        processor=processor,
+        processor_id=processor_id,
+    )
 
     async def run(save: idempotency.Save) -> PaymentRequest:
-        account = await Account.get(id=actor.account_id)
-        checked = await _check_input(
-            account,
-            contact_id=contact_id,
-            conversation_id=conversation_id,
-            channel_id=channel_id,
-            product_name=product_name,
-            description=description,
-            amount=amount,
-            currency=currency,
-            due_at=due_at,
-            processor=processor,
-            processor_id=processor_id,
-        )
+        checked = await _check_input(await Account.get(id=actor.account_id), given)
         return await _store(actor, checked, save)
 
     async def rebuild(ids: dict[str, Any]) -> PaymentRequest:
         return await get(actor, UUID(ids["payment_request"]))
 
-    return await idempotency.once(actor, "createPaymentRequest", idempotency_key, given, run, rebuild)
+    return await idempotency.once(actor, "createPaymentRequest", idempotency_key, asdict(given), run, rebuild)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """Its names and values are hashed with the idempotency key."""
+
+    contact: UUID
+    conversation: UUID | None
+    channel: UUID | None
+    product: str
+    amount: str
+    currency: str | None
+    description: str | None
+    due: datetime | None
+    processor: str | None
+    processor_id: UUID | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,47 +127,34 @@ class _CheckedInput:
     connection: ProcessorConnection
 
 
-async def _check_input(
-    account: Account,
-    *,
-    contact_id: UUID,
-    conversation_id: UUID | None,
-    channel_id: UUID | None,
-    product_name: str,
-    description: str | None,
-    amount: str,
-    currency: str | None,
-    due_at: datetime | None,
-    processor: str | None,
-    processor_id: UUID | None,
-) -> _CheckedInput:
+async def _check_input(account: Account, given: _Given) -> _CheckedInput:
     connection: ProcessorConnection | None = None
     refusals = errors.Refusals()
-    conversation = await _find_conversation(refusals, account.id, contact_id, conversation_id)
+    conversation = await _find_conversation(refusals, account.id, given.contact, given.conversation)
     with refusals:
-        channel = ChannelConnection.filter(id=channel_id, account_id=account.id)
-        if channel_id is not None and not await channel.exists():
+        channel = ChannelConnection.filter(id=given.channel, account_id=account.id)
+        if given.channel is not None and not await channel.exists():
             raise errors.NotFound(field="channelId")
     with refusals:
-        name = validation.required(product_name, limit=NAME_LIMIT, field="productName")
+        name = validation.required(given.product, limit=NAME_LIMIT, field="productName")
     with refusals:
-        details = validation.optional(description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
+        details = validation.optional(given.description, limit=DESCRIPTION_LIMIT, field="description", lines=True)
     with refusals:
-        _refuse_due_date(due_at, datetime.now(UTC))
+        _refuse_due_date(given.due, datetime.now(UTC))
     with refusals:
-        connection = await request_pricing.connection(account.id, processor, processor_id)
+        connection = await request_pricing.connection(account.id, given.processor, given.processor_id)
     with refusals:
-        wanted = (account.default_currency if currency is None else currency).upper()
-        money = request_pricing.price(amount, wanted, connection, locale=account.locale)
+        wanted = (account.default_currency if given.currency is None else given.currency).upper()
+        money = request_pricing.price(given.amount, wanted, connection, locale=account.locale)
     refusals.raise_any()
     assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
     return _CheckedInput(
         contact_id=conversation.contact_id,
-        channel_id=channel_id,
+        channel_id=given.channel,
         product_name=name,
         description=details,
         money=money,
-        due_at=due_at,
+        due_at=given.due,
         connection=connection,
     )
 
