@@ -82,6 +82,18 @@ class Settings(BaseSettings):
         default=True, description="Execute equal subscriptions once per event and share the bytes; off: each alone."
     )
     run_jobs: bool = Field(default=True, description="Run the job runner inside the server process.")
+    shutdown_drain_s: float = Field(
+        default=0,
+        ge=0,
+        le=60,
+        description="Seconds that a server serves on after SIGTERM with /readyz at 503, until load balancers send it nothing new.",
+    )
+    shutdown_spread_s: float = Field(
+        default=5,
+        ge=0,
+        le=10,
+        description="Longest time over which a stopping server closes its sockets (200 a second, more if they are many), seconds.",
+    )
     graphiql: bool | None = Field(
         default=None, description="Serve /graphiql and introspection. Default: not in production."
     )

@@ -26,7 +26,7 @@ def serve(demo: bool, host: str | None, port: int | None) -> None:
     from app import create_app
     from models.database_url import dialect_of
     from models.migrate import MigrationError, migrate
-    from resolvers.transport.server import Server, listen, server_config
+    from resolvers.transport.server import GRACE_S, Server, listen, server_config
 
     try:
         # Bind first: report a taken port before anything changes.
@@ -49,8 +49,18 @@ def serve(demo: bool, host: str | None, port: int | None) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(700, 5, 4)
-        config = server_config(app, host=settings.host, port=settings.port, log_config=None)
-        server = Server(config, before_shutdown=app.state.before_shutdown)
+        # The spread is part of the time that requests get to end.
+        grace_s = GRACE_S - int(settings.shutdown_spread_s)
+        config = server_config(
+            app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=grace_s
+        )
+        server = Server(
+            config,
+            before_shutdown=app.state.before_shutdown,
+            on_stop=app.state.stopping.set,
+            drain_s=settings.shutdown_drain_s,
+            spread_s=settings.shutdown_spread_s,
+        )
         server.run(sockets=[listener])
     if not server.started:
         sys.exit(3)

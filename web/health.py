@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from models import database, database_errors, migrate
-from services.accounts import key_rotation
+from services.accounts import key_rotation, login
 from services.core import job_runner
 from settings import Settings
 from web import metrics
@@ -28,6 +28,9 @@ FULL_BYTES: Final = 2 * 1024 * 1024  # SQLite needs some for its log
 LOW_BYTES: Final = 256 * 1024 * 1024
 UNHANDLED_AFTER: Final = timedelta(minutes=5)
 UNHANDLED_MANY: Final = 10
+# These keep the process in service: without the bus events arrive by polling, without Redis each process counts limits
+# alone, and a lock ends by itself.
+DEGRADED: Final = (("bus", "unavailable"), ("limits", "unavailable"), ("disk", "locked"))
 JOB_STATUSES: Final = ("queued", "running", "dead")
 
 
@@ -39,10 +42,14 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """200 ("ready", or "degraded": slow) or 503. With MONITOR_TOKEN also the failed checks."""
     settings: Settings = request.app.state.settings
+    if (stopping := getattr(request.app.state, "stopping", None)) is not None and stopping.is_set():
+        return JSONResponse({"status": "stopping"}, 503, NO_STORE)
     checks = {"database": await _database(), "events": _events(request)}
     checks["disk"] = await _disk(request) if checks["database"] == "ok" else "unknown"
     checks["migrations"] = await _migrations(request, settings) if checks["database"] == "ok" else "unknown"
     checks["bus"] = "ok" if request.app.state.hub.hinted else "unavailable"
+    if settings.limits_redis:
+        checks["limits"] = await _limits(request)
     checks["secrets"] = await _secrets() if checks["migrations"] == "ok" else "unknown"
     warnings = []
     if checks["database"] == checks["migrations"] == "ok" and await unhandled(UNHANDLED_MANY + 1) > UNHANDLED_MANY:
@@ -52,8 +59,7 @@ async def readyz(request: Request) -> Response:
         warnings.append("less than 256 MB are free on the disk of the SQLite file")
     if (runs := job_runner.healthy()) is not None:
         checks["jobs"] = "ok" if runs else "stopped"
-    # These keep the process in service: without the bus events arrive by polling, and a lock ends by itself.
-    slow = {name for name, result in (("bus", "unavailable"), ("disk", "locked")) if checks.get(name) == result}
+    slow = {name for name, result in DEGRADED if checks.get(name) == result}
     ready = all(check == "ok" for name, check in checks.items() if name not in slow)
     body: dict[str, object] = {"status": ("degraded" if slow else "ready") if ready else "not ready"}
     if _shows_details(request):
@@ -88,6 +94,13 @@ async def _disk(request: Request) -> str:
         state.disk, state.disk_at = await _probe_disk(), time.monotonic()
     result: str = state.disk
     return result
+
+
+async def _limits(request: Request) -> str:
+    state = request.app.state
+    if getattr(state, "limits", None) is None or time.monotonic() - state.limits_at >= PROBE_EVERY_S:
+        state.limits, state.limits_at = await login.limits_reachable(), time.monotonic()
+    return "ok" if state.limits else "unavailable"
 
 
 async def _probe_disk() -> str:

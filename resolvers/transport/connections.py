@@ -1,6 +1,7 @@
 """Open connections of one endpoint: counted per token, closed at expiry, revocation and shutdown."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,9 @@ log = structlog.get_logger(__name__)
 FORBIDDEN: Final = 4403
 STILL_VALID_S: Final = 3.0
 CHECKED_CONCURRENTLY: Final = 20
+# Clients reconnect when they are closed: the other processes sign them on at this pace.
+ENDED_PER_S: Final = 200
+ENDED_EVERY_S: Final = 0.05
 
 StillValid = Callable[[Any], Awaitable[bool]]
 
@@ -77,9 +81,17 @@ class Connections:
             self._watch.cancel()
             self._watch = None
 
-    def end_all(self, code: int, reason: str) -> None:
-        for connection in tuple(self._seats):
-            connection.end(code, reason)
+    async def end_all(self, code: int, reason: str, *, within_s: float = 0.0) -> None:
+        """Close all evenly, ENDED_PER_S or faster if `within_s` would not suffice."""
+        seated = tuple(self._seats)
+        over_s = min(within_s, len(seated) / ENDED_PER_S)
+        portion = math.ceil(len(seated) * ENDED_EVERY_S / over_s) if over_s else max(1, len(seated))
+        for first in range(0, len(seated), portion):
+            if first:
+                await asyncio.sleep(ENDED_EVERY_S)
+            for connection in seated[first : first + portion]:
+                if connection in self._seats:
+                    connection.end(code, reason)
 
     async def _check_regularly(self) -> None:
         while True:

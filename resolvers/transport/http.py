@@ -137,9 +137,9 @@ class GraphQLView(GraphQL[Any, None]):
         self._cross_origin_posts = cross_origin_posts
         self._http_app: ASGIApp = Cors(self._answer_http, origins)
 
-    def end_streams(self) -> None:
-        """Call before the server waits for its requests."""
-        self.admission.connections.end_all(1012, "Service restart")
+    async def end_streams(self, within_s: float = 0.0) -> None:
+        """Await before the server waits for its requests."""
+        await self.admission.connections.end_all(1012, "Service restart", within_s=within_s)
 
     # ---------------------------------------------------------------------------------------------------------- ASGI
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

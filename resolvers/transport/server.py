@@ -6,7 +6,8 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol
 
@@ -30,6 +31,9 @@ SEND_BUFFER_BYTES: Final = 65_536
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 
 PROTOCOL_EXTENSION: Final = "paythread.protocol"
+
+
+EndStreams = Callable[[float], Awaitable[None]]  # with the seconds that it may take
 
 
 class SocketProtocol(Protocol):
@@ -158,11 +162,22 @@ class SocketServer(WebSocketsSansIOProtocol):
 
 
 class Server(uvicorn.Server):
-    """Calls `before_shutdown` first, so that open event streams do not block shutdown."""
+    """Stops in steps: `on_stop` and `drain_s` seconds of service, no new connections, `before_shutdown`, the rest."""
 
-    def __init__(self, config: uvicorn.Config, *, before_shutdown: Iterable[Callable[[], None]] = ()) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        before_shutdown: Iterable[EndStreams] = (),
+        on_stop: Callable[[], None] | None = None,
+        drain_s: float = 0.0,
+        spread_s: float = 0.0,
+    ) -> None:
         super().__init__(config)
         self._before_shutdown = tuple(before_shutdown)
+        self._on_stop = on_stop
+        self._drain_s = drain_s
+        self._spread_s = spread_s
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -172,9 +187,25 @@ class Server(uvicorn.Server):
             self._captured_signals = [number for number in self._captured_signals if number != signal.SIGTERM]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for callback in self._before_shutdown:
-            callback()
+        if self._on_stop is not None:
+            self._on_stop()
+        await self._drain()
+        # Before clients are asked to reconnect: the others must take them.
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        within_s = 0.0 if self._hurried() else self._spread_s
+        await asyncio.gather(*(end_streams(within_s) for end_streams in self._before_shutdown))
         await super().shutdown(sockets)
+
+    async def _drain(self) -> None:
+        until = time.monotonic() + self._drain_s
+        # The second signal only sets a flag, as in uvicorn.
+        while time.monotonic() < until and not self._hurried():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+    def _hurried(self) -> bool:
+        # Ctrl-C: no load balancer waits for this process.
+        return signal.SIGINT in self._captured_signals
 
 
 def server_config(app: Any, **options: Any) -> uvicorn.Config:

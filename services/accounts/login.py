@@ -59,6 +59,11 @@ _limits = Derived(lambda c: c.login_limits, _Limits)
 _sleep = asyncio.sleep
 
 
+async def limits_reachable() -> bool:
+    """Whether Redis counts the attempts, if it is configured."""
+    return await _limits.get().counts.reachable()
+
+
 async def aclose() -> None:
     if (made := _limits.existing()) is not None:
         await made.counts.aclose()

@@ -14,6 +14,7 @@ from limits import RateLimitItem
 from limits.aio.storage import MovingWindowSupport, RedisStorage, Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
+from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
 
@@ -193,6 +194,17 @@ class MovingWindows:
                 self._retry_at = time.monotonic() + REDIS_RETRY_AFTER_S
                 log.warning("limits are counted by this process alone", error=type(error.storage_error).__name__)
         return bool(await getattr(self._own, method)(limit, *key))
+
+    async def reachable(self) -> bool:
+        """Whether Redis answers, if it is configured."""
+        if self._storage is None:
+            return True
+        bridge: Any = self._storage.bridge
+        try:
+            await bridge.get_connection().ping()
+        except (RedisError, OSError):
+            return False
+        return True
 
     async def aclose(self) -> None:
         if self._storage is not None:

@@ -299,6 +299,15 @@ class Process:
                 assert self._process.returncode is None, "the server ended"
                 await asyncio.sleep(0.05)
 
+    def terminate(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+
+    async def ended(self, *, within: float = 20) -> int:
+        """Wait for the end; return the exit code."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), within)
+
     async def kill(self) -> None:
         assert self._process is not None
         if self._process.returncode is None:

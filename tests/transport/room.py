@@ -294,6 +294,7 @@ async def open_room(
     limits: Limits | None = None,
     server_options: dict[str, Any] | None = None,
     check_s: float = 3.0,
+    stop_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> AsyncIterator[Room]:
     world = World()
@@ -313,7 +314,7 @@ async def open_room(
     listener = listen("127.0.0.1", 0)
     options_of_server: dict[str, Any] = {"timeout_graceful_shutdown": 5, **(server_options or {})}
     config = server_config(app, lifespan="off", log_config=None, loop="none", **options_of_server)
-    server = Server(config, before_shutdown=[view.end_streams])
+    server = Server(config, before_shutdown=[view.end_streams], **(stop_options or {}))
     # The tests' own loop and signals: pytest owns both.
     server.capture_signals = _no_signals  # type: ignore[method-assign, assignment]
     serving = asyncio.create_task(server.serve(sockets=[listener]))

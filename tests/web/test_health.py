@@ -113,6 +113,34 @@ async def test_redis_that_is_down_is_told_and_the_server_stays_in_service(databa
             assert (await status("ready"))[1]["bus"] == "ok"
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_limits_that_redis_no_longer_counts_are_degraded(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PROBE_EVERY_S", 0)
+    with RedisServer() as redis:
+        async with harness.in_process(database_url, "memory://", LIMITS_URL=redis.url) as product:
+
+            async def ready() -> tuple[int, str, str]:
+                answer = await product.http.get("/readyz")
+                return answer.status_code, answer.json()["status"], answer.json()["checks"]["limits"]
+
+            assert await ready() == (200, "ready", "ok")
+            redis.kill()
+            assert await ready() == (200, "degraded", "unavailable")
+            redis.start()
+            assert await ready() == (200, "ready", "ok")
+
+
+async def test_a_stopping_server_is_not_ready_but_healthy(site: Site) -> None:
+    site.app.state.stopping = asyncio.Event()
+    assert (await site.http.get("/readyz")).status_code == 200
+    site.app.state.stopping.set()
+    ready = await site.http.get("/readyz")
+    assert (ready.status_code, ready.json()) == (503, {"status": "stopping"})
+    assert (await site.http.get("/healthz")).status_code == 200
+
+
 async def test_a_pending_migration_and_a_dead_feed_are_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     async def pending(url: str) -> list[str]:
         return ["0002_later"]
