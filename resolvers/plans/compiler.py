@@ -272,7 +272,8 @@ class Compiler:
         """`fetch`: reads a page of rows; None: the thread."""
         lists: list[list[FieldNode]] = []
         names = Names(())
-        parts, edge_parts = [], ["[]"]
+        parts: list[str] = []
+        edge_parts: list[str] = []  # none: edges are not selected
         needs_cursors = False
         for response_name, found in self.fields(nodes, type_name).items():
             name = found[0].name.value

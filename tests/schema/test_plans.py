@@ -182,8 +182,12 @@ def planned() -> Iterator[list[str]]:
     compare = PerEventContext._planned
 
     async def count(self: Any, answer: Any, stock: Any) -> Any:
-        seen.append(self.operation.loc.source.body)
-        return await compare(self, answer, stock)
+        async def counted() -> Any:
+            data = await answer
+            seen.append(self.operation.loc.source.body)
+            return data
+
+        return await compare(self, counted(), stock)
 
     with mock.patch.object(PerEventContext, "_planned", count):
         yield seen
@@ -219,6 +223,17 @@ async def test_fields_without_a_reader_are_left_to_the_stock_executor(
 ) -> None:
     await api.all(document)
     assert planned == []
+
+
+@pytest.mark.parametrize(
+    "page", ["nodes { id number }", "pageInfo { endCursor } nodes { id number }", "edges { cursor }"]
+)
+async def test_a_page_is_planned_with_and_without_edges(
+    api: Api, ids: dict[str, list[str]], planned: list[str], page: str
+) -> None:
+    found = await api.one(f"{{ paymentRequests(first: 5) {{ {page} }} }}")
+    assert len(found.get("nodes") or found["edges"]) == 5
+    assert len(planned) == 1
 
 
 async def test_a_merged_conversation_is_left_to_the_stock_executor(api: Api, team: Team, planned: list[str]) -> None:
