@@ -27,6 +27,7 @@ CHART = ROOT / "docs" / "performance.svg"
 FULL = Size(rounds=3, seconds=5.0, warm_s=1.0, sockets=2_000, webhooks=25_000)
 QUICK = Size(rounds=1, seconds=0.6, warm_s=0.3, sockets=500, webhooks=3_000)
 OURS = "Paythread"
+GROWTH_S = 3600
 
 
 GROWTH = [sys.executable, "-m", "tests.growth"]  # it runs inside the product, and nothing in bench/ imports it
@@ -35,10 +36,13 @@ GROWTH = [sys.executable, "-m", "tests.growth"]  # it runs inside the product, a
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["growth"]:
         return subprocess.run([*GROWTH, *arguments[1:]], cwd=ROOT, check=False).returncode
-    names = list(dict.fromkeys(one.name for one in WORKLOADS))
+    names = [*dict.fromkeys(one.name for one in WORKLOADS), "growth"]
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
     parser.add_argument(
-        "workloads", nargs="*", metavar="workload", help=f"{', '.join(names)}; default: these; or growth"
+        "workloads",
+        nargs="*",
+        metavar="workload",
+        help=f"{', '.join(names)}; default: all; `growth` as the first word runs only it, with its own options",
     )
     parser.add_argument(
         "--quick", action="store_true", help="one short round with fewer sockets: 3 minutes, a smoke test"
@@ -48,6 +52,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--sockets", type=int, help="subscribers of fanout")
     parser.add_argument("--webhooks", type=int, help="prepared payments per database of webhook")
+    parser.add_argument("--items", type=int, help="thread items of growth's large account")
     parser.add_argument(
         "--only", action="append", default=[], metavar="TEXT", help="only targets whose name contains it"
     )
@@ -67,11 +72,14 @@ def main(arguments: list[str]) -> int:
     allow_many_files()
     started = time.monotonic()
     results = _measure(wanted, size, chosen.only)
+    growth = ""
+    if "growth" in chosen.workloads or not (chosen.workloads or chosen.quick):
+        growth = _growth(chosen.items)
     for workload, rows in results:
         print(f"\n{workload.title}: {workload.unit}\n{_text(workload, rows)}")
     print(f"\n{time.monotonic() - started:.0f} s, {_machine()}, commit {_commit()}")
     if chosen.write:
-        PAGE.write_text(_page(results, size, arguments))
+        PAGE.write_text(_page(results, size, arguments, growth))
         CHART.write_text(chart([_panel(*one) for one in results], highlighted=OURS))
         print(f"wrote {PAGE.relative_to(ROOT)} and {CHART.relative_to(ROOT)}")
     ours = [row for _, rows in results for row in rows if row.name == OURS]
@@ -125,12 +133,28 @@ def _text(workload: Workload, rows: list[Row]) -> str:
 
 
 def _panel(workload: Workload, rows: list[Row]) -> Panel:
+    """The workload's first figure; no bars where nothing is beside Paythread."""
     first = workload.measures[0]
     bars = [(row.name, row.values[first.key]) for row in rows if first.key in row.values]
+    bars = bars if len(bars) > 1 else []
     return Panel(title=workload.title, unit=first.title, bars=bars)
 
 
-def _page(results: list[tuple[Workload, list[Row]]], size: Size, arguments: list[str]) -> str:
+def _growth(items: int | None) -> str:
+    """The growth tables in Markdown, or why there are none."""
+    size = ["--items", str(items)] if items else []
+    try:
+        done = subprocess.run([*GROWTH, *size], cwd=ROOT, capture_output=True, text=True, timeout=GROWTH_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"failed: not done after {GROWTH_S} s"
+    printed = "\n".join(line if line.startswith("|") else "" for line in done.stdout.splitlines()).strip()
+    if done.returncode != 0:
+        printed += f"\n\nfailed: {(done.stderr.strip().splitlines() or ['no reason'])[-1][:300]}"
+    print(f"\nGrowth with the account\n{printed}", flush=True)
+    return printed
+
+
+def _page(results: list[tuple[Workload, list[Row]]], size: Size, arguments: list[str], growth: str) -> str:
     command = " ".join(["./dev bench", *arguments])
     parts = [
         "# Performance",
@@ -150,6 +174,12 @@ def _page(results: list[tuple[Workload, list[Row]]], size: Size, arguments: list
         broken = [f"- {row.name}: {row.failure}" for row in rows if row.failure is not None and row.values]
         if broken:
             parts.append("Rounds that failed:\n" + "\n".join(broken))
+    if growth:
+        parts += [
+            "## Growth with the account",
+            "Each operation in a small account and in a large one, without HTTP.",
+            growth,
+        ]
     return "\n\n".join(parts) + "\n"
 
 

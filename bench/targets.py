@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +49,8 @@ def _node(file: str, *arguments: str) -> Sequence[str]:
 
 
 PAYTHREAD = Target(name="Paythread", command=(sys.executable, "cli.py", "serve"), data="paythread", env=_UNLIMITED)
+# The product keeps answers by default; without the cache each request is computed.
+PAYTHREAD_UNCACHED = replace(PAYTHREAD, env={**_UNLIMITED, "ANSWER_CACHE_MB": "0"})
 STRAWBERRY = Target(name="stock strawberry", command=_python("strawberry_stock.py"), data="peer")
 UVICORN = Target(name="floor: uvicorn, constant bytes", command=_python("uvicorn_floor.py"))
 UVICORN_SOCKETS = Target(name="floor: uvicorn, send loop", command=_python("uvicorn_floor.py"))

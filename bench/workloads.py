@@ -393,7 +393,12 @@ DATABASE_CPU = Measure(key="database_cpu", title="PostgreSQL's CPU µs", digits=
 
 _MORE_IN_THREADS = (
     "Paythread also checks the API key, scopes every row to the account and role, and reads each card's payment request from its own"
-    " table; the peers read one table and know no tenants. No answer cache is on in this table."
+    " table; the peers read one table and know no tenants. No answer cache is on in this table (`ANSWER_CACHE_MB=0`)."
+)
+_MORE_IN_ANSWERS = (
+    "Both keep answers. Paythread reads the account's position in the log from the database with each request, so a change by any process"
+    " is seen by the next request; it also checks the API key. yoga's plugin reads nothing: it forgets an answer when a mutation of the"
+    " same process returns a type that the answer holds."
 )
 _MORE_IN_WEBHOOKS = (
     "A unit is one answered webhook; every 20th is a repeat. The peers verify, deduplicate and write three rows. Paythread matches the"
@@ -414,6 +419,20 @@ def _thread(engine: str, title: str, chosen: Sequence[Target]) -> Workload:
         engine=engine,
         base="Paythread",
         notes=_MORE_IN_THREADS,
+    )
+
+
+def _cached(engine: str, title: str) -> Workload:
+    return Workload(
+        name="cached",
+        title=f"Thread query, unchanged thread, answer caches on, {title}",
+        unit="a request as above; nothing changes between the requests",
+        measures=[CPU, RATE, P50, P99, *([DATABASE_CPU] if engine == "postgres" else [])],
+        targets=[targets.PAYTHREAD, targets.YOGA_CACHED, targets.UVICORN],
+        run=thread,
+        engine=engine,
+        base="Paythread",
+        notes=_MORE_IN_ANSWERS,
     )
 
 
@@ -441,6 +460,7 @@ SERVERS = [
     targets.MERCURIUS,
     targets.MERCURIUS_JIT,
 ]
+UNCACHED = [targets.PAYTHREAD_UNCACHED, *SERVERS[1:], targets.UVICORN]
 
 WORKLOADS = [
     Workload(
@@ -462,8 +482,10 @@ WORKLOADS = [
         " in the latency, not in the server's CPU. The peers publish a constant card from memory when they get a request. Paythread's"
         " sockets are signed in, and the server checks that each credential is still valid.",
     ),
-    _thread("sqlite", "SQLite", [*SERVERS, targets.UVICORN]),
-    _thread("postgres", "PostgreSQL", [*SERVERS, targets.UVICORN]),
+    _thread("sqlite", "SQLite", UNCACHED),
+    _thread("postgres", "PostgreSQL", UNCACHED),
+    _cached("sqlite", "SQLite"),
+    _cached("postgres", "PostgreSQL"),
     _webhook("sqlite", "SQLite (synchronous=FULL)", [*SERVERS, COMMITS]),
     _webhook("postgres", "PostgreSQL (fsync on)", SERVERS),
     Workload(
