@@ -7,6 +7,7 @@ the dashboard.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,7 +43,19 @@ SMALL = {"account", "user_account", "channel_connection", "processor_connection"
 GROWING = {*MODELS, "event"} - SMALL
 
 Executed = dict[str, Sequence[Any]]  # SQL -> the values of its first execution
-EXECUTE = ("execute_insert", "execute_query", "execute_query_dict", "execute_affected", "read_directly")
+EXECUTE = ("execute_insert", "execute_query", "execute_query_dict", "execute_affected", "records", "read_directly")
+
+# By create, send and the webhook.
+WRITTEN = {
+    "account",
+    "activity_card",
+    "conversation",
+    "event",
+    "message",
+    "money_fact",
+    "payment_request",
+    "processor_event",
+}
 
 # An account-wide read, and a scan: both must be refused.
 REFUSED = (
@@ -88,6 +101,8 @@ async def hot_statements(url: str) -> tuple[UUID, Executed]:
                     await other_operations(operations, large)
         finally:
             await providers.aclose()
+    written = {match[1] for sql in seen if (match := re.match(r'(?:INSERT INTO|UPDATE) "?(\w+)', sql))}
+    assert written >= WRITTEN, "a way to the database is not recorded"
     return large.actor.account_id, seen
 
 
@@ -188,8 +203,8 @@ async def _plan(connection: Any, sql: str, values: Sequence[Any], options: str) 
     await transaction.start()
     try:
         await connection.execute(f"PREPARE hot AS {sql}")
-        for _ in range(5):  # then PostgreSQL may take one plan for all values
-            await connection.execute(f"EXPLAIN {execute}")
+        # After five executions PostgreSQL may take one plan for all values.
+        await connection.execute(";".join([f"EXPLAIN {execute}"] * 5))
         text = await connection.fetchval(f"EXPLAIN ({options}FORMAT JSON) {execute}")
     finally:
         await transaction.rollback()
