@@ -315,7 +315,6 @@ async def records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
     """Run a short statement by index, for hot paths; return its rows, or those of RETURNING, with columns by position.
 
     On SQLite it runs on the event loop's thread, except a change outside transactions.
-    Raises: the driver's error, untranslated for reads outside transactions on SQLite.
     """
     client = _client()
     query, values = _prepare(client, sql, args)

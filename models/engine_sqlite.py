@@ -198,12 +198,15 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         await super().close()
 
     def read_directly(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        """Run a short SELECT on the event loop's thread. Raises: sqlite3.Error."""
+        """Run a short SELECT on the event loop's thread. Raises: OperationalError."""
         if self._reader is None:
             self._reader = sqlite3.connect(self.filename, isolation_level=None, cached_statements=STATEMENTS_KEPT)
             self._reader.execute(f"PRAGMA busy_timeout={BUSY_MS}")
             self._reader.execute("PRAGMA query_only=ON")
-        return self._reader.execute(query, values).fetchall()
+        try:
+            return self._reader.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise OperationalError(error) from error
 
     async def records(self, query: str, values: Sequence[object]) -> Sequence[Sequence[Any]]:
         _, found = await self.execute_query(query, values)

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from babel import Locale
 from babel.dates import format_date, format_skeleton, format_time, get_timezone_name
 
 from models import locales, time_zones
@@ -125,7 +124,7 @@ class Words:
 
     @property
     def direction(self) -> str:
-        return Locale.parse(self.language.replace("-", "_")).text_direction
+        return locales.of(self.language).text_direction
 
     def money(self, amount: Money) -> str:
         return amount.formatted(self.locale)

@@ -17,7 +17,7 @@ from integrations import registry
 from integrations.base import Channel, ChannelKind, Environment, IntegrationError, Processor
 from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
-from models import database, vault
+from models import database, rows, vault
 from models.errors import NotFound, ProcessorUnavailable
 from models.ids import public_id
 from models.tables import Account, ChannelConnection, ProcessorConnection
@@ -88,9 +88,8 @@ async def aclose() -> None:
 # --------------------------------------------------------------------------------------------------------------- rows
 async def processor_connection(connection_id: UUID, account_id: UUID | None = None) -> ProcessorConnection:
     """Omit `account_id` in webhooks and jobs only. Raises: NotFound."""
-    scope: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
-    row = await ProcessorConnection.get_or_none(id=connection_id, **scope)
-    if row is None:
+    row = await rows.first(ProcessorConnection, "WHERE id = ?", connection_id)
+    if row is None or account_id not in (None, row.account_id):
         raise NotFound
     await registry.load("processors", row.processor)
     return row
@@ -104,9 +103,8 @@ async def lock_processor(account_id: UUID, connection_id: UUID) -> ProcessorConn
 
 
 async def channel_connection(connection_id: UUID, account_id: UUID | None = None) -> ChannelConnection:
-    scope: dict[str, Any] = {} if account_id is None else {"account_id": account_id}
-    row = await ChannelConnection.get_or_none(id=connection_id, **scope)
-    if row is None:
+    row = await rows.first(ChannelConnection, "WHERE id = ?", connection_id)
+    if row is None or account_id not in (None, row.account_id):
         raise NotFound(field="channelId")
     await registry.load("channels", row.provider)
     return row
@@ -146,15 +144,15 @@ async def ended(account_id: UUID) -> ProcessorConnection | None:
     return await lost.order_by("-id").first()
 
 
-def can_ask_with(rows: Sequence[ProcessorConnection], named: Collection[UUID] = ()) -> bool:
-    chosen = [row for row in rows if row.id in named]
-    return first_choice(rows) is not None or (bool(chosen) and all(_ready(row) for row in chosen))
+def can_ask_with(connections: Sequence[ProcessorConnection], named: Collection[UUID] = ()) -> bool:
+    chosen = [row for row in connections if row.id in named]
+    return first_choice(connections) is not None or (bool(chosen) and all(_ready(row) for row in chosen))
 
 
-def first_choice(rows: Sequence[ProcessorConnection]) -> ProcessorConnection | None:
+def first_choice(connections: Sequence[ProcessorConnection]) -> ProcessorConnection | None:
     """The ready default, else the oldest ready one. After a live one, a test one must be the default."""
-    only_test = all(row.test_mode for row in rows)
-    offered = [row for row in rows if row.is_default or only_test or not row.test_mode]
+    only_test = all(row.test_mode for row in connections)
+    offered = [row for row in connections if row.is_default or only_test or not row.test_mode]
     return next((row for row in sorted(offered, key=lambda row: (not row.is_default, row.id)) if _ready(row)), None)
 
 

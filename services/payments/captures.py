@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from integrations.base import Checkout, CheckoutStatus, IntegrationError, MoneyStatement
-from models import ledger
+from models import database, ledger
 from models.ledger import CardKind
 from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.connections import processor_health, providers
@@ -134,8 +134,13 @@ def _may_capture(request: PaymentRequest, session: CheckoutSession) -> bool:
 
 async def is_under_way(payment_request_id: UUID) -> bool:
     """Whether a checkout of the request is being captured. Certain only under the request's lock."""
-    taking = CheckoutSession.filter(payment_request_id=payment_request_id, capturing_at__not_isnull=True)
-    return await taking.filter(status__in=UNDECIDED).exists()
+    found = await database.records(
+        "SELECT 1 FROM checkout_session WHERE payment_request_id = ? AND capturing_at IS NOT NULL"  # noqa: S608 (only constants are put in)
+        f" AND status IN ({database.placeholders(len(UNDECIDED))}) LIMIT 1",
+        payment_request_id,
+        *UNDECIDED,
+    )
+    return bool(found)
 
 
 async def capture(session: CheckoutSession, *, source: str, is_first_call: bool = False) -> Checkout:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from models import errors, ledger, vault
+from models import database, errors, ledger, rows, vault
 from models.ledger import Status
 from models.money import Money
 from models.tables import (
@@ -50,7 +50,7 @@ async def find(token: str) -> PaymentRequest | None:
     """The request behind a link, unless unknown or discarded."""
     if len(token) != 22:
         return None
-    return await PaymentRequest.get_or_none(token_hash=vault.digest(token), discarded_at=None)
+    return await rows.first(PaymentRequest, "WHERE token_hash = ? AND discarded_at IS NULL", vault.digest(token))
 
 
 def state_of(request: PaymentRequest) -> str:
@@ -73,7 +73,7 @@ async def state_now(request: PaymentRequest) -> str:
 
 
 async def page(request: PaymentRequest) -> CheckoutPage:
-    account = await Account.get(id=request.account_id)
+    (account,) = await rows.find(Account, "WHERE id = ?", request.account_id)
     connection = await providers.processor_connection(request.processor_connection_id, request.account_id)
     views = (await payment_views.payments(account.id, [request.id]))[request.id]
     charges = [view for view in views if view.kind == "CHARGE" and view.status == "SUCCEEDED"]
@@ -107,7 +107,9 @@ async def page(request: PaymentRequest) -> CheckoutPage:
 async def _under_way(request: PaymentRequest) -> CheckoutSession | None:
     if request.status != Status.PROCESSING:
         return None
-    sessions = await CheckoutSession.filter(payment_request_id=request.id, status="PROCESSING").order_by("-n")
+    sessions = await rows.find(
+        CheckoutSession, "WHERE payment_request_id = ? AND status = 'PROCESSING' ORDER BY n DESC", request.id
+    )
     return next((one for one in sessions if one.released_at is None), sessions[0] if sessions else None)
 
 
@@ -129,10 +131,12 @@ def _methods(counted: Sequence[PaymentView]) -> tuple[str, ...]:
 
 async def _own_origins(request: PaymentRequest, connection: ProcessorConnection) -> list[str]:
     # A request without a checkout uses the newest one's domain.
-    made = CheckoutSession.filter(processor_connection_id=connection.id, url__not_isnull=True)
-    newest = await made.order_by("-id").limit(1).values_list("url", flat=True)
-    own = await made.filter(payment_request_id=request.id).order_by("-n").limit(5).values_list("url", flat=True)
-    found = (origin_of(str(url)) for url in [*own, *newest])
+    made = "SELECT url FROM checkout_session WHERE processor_connection_id = ? AND url IS NOT NULL"
+    newest = await database.records(f"{made} ORDER BY id DESC LIMIT 1", connection.id)
+    own = await database.records(
+        f"{made} AND payment_request_id = ? ORDER BY n DESC LIMIT 5", connection.id, request.id
+    )
+    found = (origin_of(url) for (url,) in [*own, *newest])
     return [origin for origin in dict.fromkeys(found) if origin is not None]
 
 

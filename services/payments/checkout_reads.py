@@ -17,7 +17,7 @@ from integrations.base import (
     MoneyKind,
     MoneyOutcome,
 )
-from models import errors
+from models import errors, rows
 from models.ledger import CardKind, Status
 from models.tables import (
     CheckoutSession,
@@ -46,8 +46,11 @@ async def refresh(request: PaymentRequest, *, came_back: bool = False) -> Paymen
     """Read the checkouts that are due and return the request; a slow read continues in the background."""
     if request.status in (Status.PAID, Status.VOID):
         return request
-    live = CheckoutSession.filter(payment_request_id=request.id, status__in=["OPEN", "PROCESSING"])
-    sessions = await live.filter(external_id__not_isnull=True).order_by("-n")
+    sessions = await rows.find(
+        CheckoutSession,
+        "WHERE payment_request_id = ? AND status IN ('OPEN', 'PROCESSING') AND external_id IS NOT NULL ORDER BY n DESC",
+        request.id,
+    )
     asked = [one for one in sessions[:1] if await _claim_read(one, came_back=came_back)]
     asked += [one for one in sessions[1:] if one.released_at is not None and await _claim_read(one, came_back=False)]
     if not asked:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from models import ledger
+from models import database, ledger, rows
 from models.tables import MoneyFact
 
 
@@ -45,8 +45,15 @@ class PaymentView:
 async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, list[PaymentView]]:
     """The payments of each request, oldest first; every requested id has an entry."""
     found: dict[UUID, list[PaymentView]] = {request_id: [] for request_id in request_ids}
+    if not found:
+        return found
     facts_of: dict[UUID, list[MoneyFact]] = {}
-    for fact in await MoneyFact.filter(account_id=account_id, payment_request_id__in=list(request_ids)).order_by("id"):
+    for fact in await rows.find(
+        MoneyFact,
+        f"WHERE account_id = ? AND payment_request_id IN ({database.placeholders(len(request_ids))}) ORDER BY id",
+        account_id,
+        *request_ids,
+    ):
         facts_of.setdefault(fact.payment_request_id, []).append(fact)
     for request_id, facts in facts_of.items():
         found[request_id] = views_of(facts)
