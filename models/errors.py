@@ -101,7 +101,7 @@ class CurrencyNotSupported(Refusal):
 
 
 class ChannelNotSupported(Refusal):
-    """This channel can't carry a payment request."""
+    """This channel's provider is not installed here, or its credentials can't be read."""
 
     code = "CHANNEL_NOT_SUPPORTED"
 

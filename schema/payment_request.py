@@ -370,7 +370,7 @@ class PaymentRequest(Node):
         newest = payment_views.newest_dispute(await info.context.reads.payments(self.row.id))
         return Dispute.from_view(newest, self.row.dispute_state) if newest is not None else None
 
-    @field("What this viewer may do now; depends only on the viewer's role.")
+    @field("What this viewer may do now. Of the viewer, only the role matters.")
     async def available_actions(self, info: Info) -> list[AvailableAction]:
         role = info.context.actor.role
         # Any request may have payments that are not counted, such as a mismatch. One query reads those of a whole page.

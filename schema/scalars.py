@@ -166,7 +166,7 @@ class PaymentRequestStatus(Enum):
     SENT = value("SENT", description="Its link went out in a message, or a copied link was opened by a person.")
     PROCESSING = value("PROCESSING", description="A payment is under way and not decided, e.g. a bank debit.")
     PARTIALLY_PAID = value("PARTIALLY_PAID", description="Part of the amount has arrived.")
-    PAID = value("PAID", description="The whole amount has arrived. Final.")
+    PAID = value("PAID", description="The whole amount has arrived. Final, unless a manual record is undone.")
     VOID = value("VOID", description="Cancelled by the team; the link shows a notice. Final.")
 
 
@@ -214,10 +214,17 @@ class PaymentKind(Enum):
     CHARGE = value("CHARGE", description="Money from the contact.")
     REFUND = value("REFUND", description="Money refunded to the contact.")
     DISPUTE = value("DISPUTE", description="Money taken back by the payer's bank.")
-    ADJUSTMENT = value("ADJUSTMENT", description="A correction by the processor.")
+    ADJUSTMENT = value(
+        "ADJUSTMENT", description="Later details of a payment, such as its fee; a Payment never has this kind."
+    )
 
 
-@strawberry.enum(description="The status of a movement of money.")
+@strawberry.enum(
+    description=(
+        "The status of a movement of money. A dispute that is lost is SUCCEEDED: the money is gone. One that is won is"
+        " FAILED or CANCELED."
+    )
+)
 class PaymentStatus(Enum):
     PENDING = value("PENDING", description="Submitted, not decided.")
     SUCCEEDED = value("SUCCEEDED", description="The money has moved.")
@@ -440,7 +447,10 @@ class UserErrorCode(Enum):
     AMOUNT_TOO_SMALL = value("AMOUNT_TOO_SMALL", description="Below the smallest amount that can be paid.")
     AMOUNT_TOO_LARGE = value("AMOUNT_TOO_LARGE", description="Above the largest amount that can be paid.")
     CURRENCY_NOT_SUPPORTED = value("CURRENCY_NOT_SUPPORTED", description="The processor does not take this currency.")
-    CHANNEL_NOT_SUPPORTED = value("CHANNEL_NOT_SUPPORTED", description="The channel can't carry a payment request.")
+    CHANNEL_NOT_SUPPORTED = value(
+        "CHANNEL_NOT_SUPPORTED",
+        description="The channel's provider is not installed here, or its credentials can't be read.",
+    )
     CHANNEL_NOT_CONNECTED = value("CHANNEL_NOT_CONNECTED", description="The channel is not connected.")
     NO_PROCESSOR_CONFIGURED = value("NO_PROCESSOR_CONFIGURED", description="No payment processor is ready to use.")
     PROCESSOR_REJECTED = value("PROCESSOR_REJECTED", description="The payment processor refused.")
@@ -462,7 +472,9 @@ class UserErrorCode(Enum):
         description="The resolution does not fit the money that arrived; the message says why.",
     )
     PAYMENT_IN_PROGRESS = value("PAYMENT_IN_PROGRESS", description="A payment of this request is under way.")
-    CONFIRMATION_REQUIRED = value("CONFIRMATION_REQUIRED", description="Part of it is paid: confirm the void.")
+    CONFIRMATION_REQUIRED = value(
+        "CONFIRMATION_REQUIRED", description="Repeat the mutation with the confirmation that `field` names."
+    )
     VERSION_CONFLICT = value("VERSION_CONFLICT", description="The object has changed since you read it.")
     SIGN_IN_FAILED = value("SIGN_IN_FAILED", description="Email address, password or refresh token is wrong.")
     RATE_LIMITED = value("RATE_LIMITED", description="Too many attempts: wait.")
