@@ -33,9 +33,8 @@ STAND_INS: Final = frozenset({"sandbox", "simulated"})
 SELF_ISSUED: Final = STAND_INS | {web_chat.NAME}
 KINDS: Final = {"sandbox": "SANDBOX", "stripe": "STRIPE", "paypal": "PAYPAL", "square": "SQUARE"}
 UNREADABLE: Final = "The stored credentials can't be decrypted: enter them again, or restore their key in SECRET_KEYS."
-# Stored and compared as `last_error`: rows of older releases hold the old text.
 # Reason of a refusal -> the credential that it is about (None: unknown), and what to do. For every processor; a processor's own
-# reasons are in its `advice`.
+# reasons are in its `advice`. Those of REFUSED are stored and compared as `last_error`: rows of older releases hold the old text.
 ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
     "authentication_failed": (
         None,
@@ -53,7 +52,7 @@ ADVICE: Final[Mapping[str, tuple[str | None, str]]] = {
         None,
         "Your account at {name} may not take payments at the moment{mode}: see what is asked of you there.",
     ),
-    "not_found": (None, "{name} does not know what these credentials name{mode}: copy them again."),
+    "not_found": (None, "{name} found no account for these credentials{mode}. Copy them again."),
 }
 # Reasons that concern the credentials, or the account behind them.
 REFUSED: Final = frozenset({"authentication_failed", "access_revoked", "permission_denied", "account_restricted"})

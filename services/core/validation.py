@@ -32,7 +32,7 @@ def optional(value: str | None, *, limit: int, field: Field, lines: bool = False
     if _INVISIBLE.fullmatch(text):
         return None
     if _CONTROL.search(text) or (not message and _DIRECTION.search(text)):
-        raise Invalid("This text holds a character that can't be stored.", field=field)
+        raise Invalid("This text contains a character that is not allowed.", field=field)
     if not (lines or message) and ("\n" in text or "\r" in text):
         raise Invalid("This text must be one line.", field=field)
     if len(text) > limit:

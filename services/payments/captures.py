@@ -212,7 +212,7 @@ async def notify_unresolved(session: CheckoutSession) -> None:
             changed,
             request,
             CardKind.PAYMENT_MISMATCH,
-            title="Payment not confirmed",
+            title=activity_cards.NOT_CONFIRMED,
             body=activity_cards.capture_unconfirmed(request, await changed.locale()),
             cause_key=f"capture_unconfirmed:{now.id}:{now.capture_n}",
         )

@@ -157,7 +157,8 @@ async def _read_back_job(job: jobs.JobContext) -> None:
         card = await changed.log_card(request, kind, text=text, key=key, money_fact_id=UUID(job.payload["fact_id"]))
         if card is None:
             return
-        await notifications.notify(changed, request, kind, title=activity_cards.TITLES[kind], body=text, cause_key=key)
+        title = activity_cards.NOT_CONFIRMED
+        await notifications.notify(changed, request, kind, title=title, body=text, cause_key=key)
         request.version += 1
         await request.save(update_fields=["version", "updated_at"])
         changed.request_event("payment_mismatch", request, previous_status=request.status, card_id=card.id)

@@ -140,7 +140,7 @@ def _refuse_unsuitable(
         )
     if chosen == Resolution.ACCEPT_AS_PART and sum(view.amount_minor for view in waiting) >= due:
         raise errors.ResolutionNotPossible(
-            f"The money received is not less than the {due_text} due.", field="resolution"
+            f"The money received covers the {due_text} due. Accept it as paid.", field="resolution"
         )
     over = sum(view.unresolved_minor for view in waiting) - due
     if chosen == Resolution.REFUND_DIFFERENCE and (over <= 0 or due == 0):

@@ -290,6 +290,8 @@ async def _announce_fact(
         kind, text = news
         key = str(request.id if kind == CardKind.PAYMENT_RECEIVED else fact.id)
         title = "Payment accepted" if fact.kind == "ACCEPTANCE" else None
+        if kind == CardKind.PAYMENT_MISMATCH and not fact.confirmed:
+            title = activity_cards.NOT_CONFIRMED
         await _log_card(changed, cards, request, kind, text, key=key, money_fact_id=fact.id, notify=True, title=title)
 
 

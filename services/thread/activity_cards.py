@@ -29,6 +29,8 @@ TITLES: Final = {
     CardKind.PROCESSOR_DISCONNECTED: "Processor disconnected",
 }
 
+NOT_CONFIRMED: Final = "Payment not confirmed"  # title of a PAYMENT_MISMATCH that the processor does not confirm
+
 # The event `payment_request.{name}` of a card.
 EVENTS: Final = {
     CardKind.PAYMENT_REQUEST: "sent",
@@ -218,7 +220,8 @@ def _charged(
     if first_settling:
         return CardKind.PAYMENT_RECEIVED, f"Payment received: {money} for {name}."
     if settles_again:
-        return CardKind.PARTIAL_PAYMENT, f"Payment received: {money} for {name}. It is paid again."
+        # PAYMENT_RECEIVED is logged once per request.
+        return CardKind.PARTIAL_PAYMENT, f"Payment received: {money} for {name}. The request is paid in full again."
     if request.status == "PAID":
         return CardKind.EXCESS_PAYMENT, f"{money} arrived for {name}, which was paid already."
     return CardKind.PARTIAL_PAYMENT, f"Part payment received: {money} for {name}."

@@ -387,8 +387,8 @@ async def test_a_decision_settles_the_request_once_with_its_card(
 @pytest.mark.parametrize(
     ("came", "currency", "resolution", "why"),
     [
-        ((12960,), None, "ACCEPT_AS_PART", "The money received is not less than the $125.00 due."),
-        ((10000, 2600), None, "ACCEPT_AS_PART", "The money received is not less than the $125.00 due."),
+        ((12960,), None, "ACCEPT_AS_PART", "The money received covers the $125.00 due. Accept it as paid."),
+        ((10000, 2600), None, "ACCEPT_AS_PART", "The money received covers the $125.00 due. Accept it as paid."),
         ((10000,), None, "REFUND_DIFFERENCE", "The money received is not more than the $125.00 due."),
         ((11000,), "EUR", "ACCEPT_AS_PART", "The payment is in another currency. Accept it as paid, or refund it."),
         ((11000,), "EUR", "REFUND_DIFFERENCE", "The payment is in another currency. Accept it as paid, or refund it."),

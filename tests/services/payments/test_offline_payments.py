@@ -313,7 +313,10 @@ async def test_what_pays_a_request_once_more_after_an_undone_record_has_its_card
     assert await world.notifications() == ["PAYMENT_RECEIVED", "PARTIAL_PAYMENT"]
     card = await ActivityCard.filter(payment_request_id=request.id).order_by("-seq").first()
     assert card is not None
-    assert (card.status, card.text) == ("PAID", "Payment received: $10.00 for Deep clean. It is paid again.")
+    assert (card.status, card.text) == (
+        "PAID",
+        "Payment received: $10.00 for Deep clean. The request is paid in full again.",
+    )
     events = [
         row["kind"] for row in await database.rows("SELECT kind FROM event WHERE card_id = ? ORDER BY seq", card.id)
     ]

@@ -16,7 +16,7 @@ from integrations.base import IntegrationError, MoneyKind, MoneyOutcome, MoneySt
 from models import database as db
 from models import errors
 from models.ids import public_id
-from models.tables import Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
+from models.tables import Job, MoneyFact, Notification, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.core import job_runner, webhooks
 from services.payments import checkout, processor_events, processor_webhooks, projection
 from tests import factories
@@ -517,6 +517,8 @@ async def test_a_paid_webhook_that_the_object_does_not_confirm_is_a_notice_to_th
     await world.run_jobs()
     assert await world.cards(request) == ["PAYMENT_RECEIVED", "PAYMENT_MISMATCH"]
     assert await world.notifications() == ["PAYMENT_RECEIVED", "PAYMENT_MISMATCH"]
+    titles = [one.title for one in await Notification.all().order_by("id")]
+    assert titles == ["Payment received", "Payment not confirmed"]
     await world.run_jobs()
     assert len(await world.cards(request)) == 2
 

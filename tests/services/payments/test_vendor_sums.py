@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from integrations.base import CheckoutStatus, MoneyKind, MoneyOutcome, MoneyStatement
-from models.tables import ActivityCard, CheckoutSession, PaymentRequest, ProcessorEvent
+from models.tables import ActivityCard, CheckoutSession, Notification, PaymentRequest, ProcessorEvent
 from services.core import job_runner
 from services.payments import checkout_page, checkout_reads, link_releases, mismatches, recorder, voids
 from tests.services.scripted import World
@@ -124,6 +124,7 @@ async def test_an_unconfirmed_sum_is_not_said_to_have_arrived(world: World) -> N
         "A webhook said that $125.00 arrived for Deep clean. It is not counted."
         " The processor does not confirm it; please check there."
     )
+    assert [one.title for one in await Notification.all()] == ["Payment not confirmed"]
 
 
 @pytest.mark.parametrize("named_later", [True, False])
