@@ -272,10 +272,13 @@ async def in_process(database_url: str, events_url: str, **more: str) -> AsyncIt
 
 
 class Process:
-    """The server as a separate process."""
+    """A server or worker as a separate process; `port` answers /readyz."""
 
-    def __init__(self, port: int, environ: dict[str, str], arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, port: int, environ: dict[str, str], arguments: tuple[str, ...] = (), *, command: str = "serve"
+    ) -> None:
         self.port = port
+        self._command = command
         self._environ = environ
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
@@ -284,7 +287,7 @@ class Process:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "cli.py",
-            "serve",
+            self._command,
             *self._arguments,
             cwd=ROOT,
             env={**os.environ, **self._environ},
@@ -296,12 +299,12 @@ class Process:
                 with contextlib.suppress(httpx2.TransportError):
                     if (await http.get(f"http://127.0.0.1:{self.port}/readyz")).status_code == 200:
                         return
-                assert self._process.returncode is None, "the server ended"
+                assert self._process.returncode is None, f"the {self._command} ended"
                 await asyncio.sleep(0.05)
 
-    def terminate(self) -> None:
+    def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
-        self._process.terminate()
+        self._process.send_signal(number)
 
     async def ended(self, *, within: float = 20) -> int:
         """Wait for the end; return the exit code."""
