@@ -313,7 +313,7 @@ class ProcessorConnection(TenantRow):
 
 
 class PaymentRequest(Searchable):
-    """Only the projection of facts writes status and totals."""
+    """Status and totals follow from facts: only the projection writes them, beside `mark_sent` and `mark_void` (request_rows.py)."""
 
     SEARCHED = ("number", "product_name")
 
@@ -530,7 +530,8 @@ class MoneyFact(TenantRow):
     outcome = fields.CharField(max_length=12)
     amount_minor: fields.Field[int] = fields.BigIntField()
     currency = fields.CharField(max_length=3)
-    counted = fields.BooleanField()  # amount and currency equal the checkout's; see ledger.counting
+    # Amount and currency equal the checkout's. Whether a charge counts also depends on other facts: ledger.counting.
+    counted = fields.BooleanField()
     confirmed = fields.BooleanField(default=True)  # of a charge: False if its processor did not answer
     # Of a confirmed charge: the checkout's amount in the same currency; null: the charge is not summed with others.
     asked_minor: fields.Field[int] | None = fields.BigIntField(null=True)

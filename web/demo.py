@@ -1,4 +1,4 @@
-"""The demo account's access and rows for the demo pages. Reads only."""
+"""The demo account's sign-in, for the pages that show it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/demo/site: a page like the business's own, with the chat widget. Only in the demo."""
+"""Demo page /demo/site: like a business's own, with the chat widget. Only in the demo."""
 
 from __future__ import annotations
 

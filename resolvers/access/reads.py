@@ -1,4 +1,4 @@
-"""The viewer's reads. Only this package scopes by account."""
+"""The viewer's reads: the only GraphQL reads that scope by account."""
 
 from __future__ import annotations
 

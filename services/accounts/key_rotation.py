@@ -1,4 +1,4 @@
-"""Encrypts stored secrets with the first of SECRET_KEYS."""
+"""Encrypts all rooms' stored secrets with the first of SECRET_KEYS; it reads tables only, so no other room is needed."""
 
 from __future__ import annotations
 

@@ -90,6 +90,7 @@ async def _keep_nothing(ids: dict[str, Any]) -> None:
 
 
 async def _refuse_key(run: Callable[[Save], Awaitable[T]]) -> T:
+    # Runs the mutation up to `save`, which rolls it back: so its other refusals are reported, too.
     wrong = Invalid("Use 8 to 64 characters, preferably a UUID.", field="idempotencyKey")
 
     async def refuse(ids: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from models.errors import Forbidden
 _AGENT = frozenset({"read", "message", "request_payment"})
 _ADMIN = _AGENT | {"settings", "refund"}
 _PERMISSIONS: dict[str, frozenset[str]] = {
-    "OWNER": _ADMIN | {"keys"},
+    "OWNER": _ADMIN | {"keys"},  # API keys and users
     "ADMIN": _ADMIN,
     "AGENT": _AGENT,
     "VIEWER": frozenset({"read"}),

@@ -276,7 +276,10 @@ class Change:
 async def change(
     account_id: UUID, *, actor_id: UUID | None = None, rows: Collection[UUID] = ()
 ) -> AsyncIterator[Change]:
-    """Open or join the account's transaction; never call a vendor inside. `rows`: ids to lock. Raises: Busy."""
+    """Open or join the account's transaction; never call a vendor inside. Raises: Busy.
+
+    `rows`: ids of rows that the caller then locks; changes of one row wait for each other in this process (turns.py).
+    """
     outer = _current.get()
     if outer is not None and database.in_transaction():
         if outer.account_id != account_id:

@@ -275,7 +275,7 @@ async def _validate(
         stated = _parse_addresses(given.get("addresses") or (), region)
     wanted = _derive_addresses(values.get("email"), values.get("phone")) | stated
     if refusals:
-        with refusals:  # `_refuse_taken` would refuse the rest later
+        with refusals:  # already refused: also report what saving would refuse later
             await _refuse_taken(account_id, wanted, stated, contact_id=contact_id)
     refusals.raise_any()
     return values, wanted

@@ -212,7 +212,7 @@ async def _read_draft(actor: Actor, given: _Input) -> _Draft:
     with refusals:
         await _refuse_wrong_links(draft)
     if refusals:
-        with refusals:
+        with refusals:  # already refused: also report what sending would refuse later
             await _check_now(actor, draft, now=datetime.now(UTC))
     refusals.raise_any()
     return draft

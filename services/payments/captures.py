@@ -1,4 +1,4 @@
-"""Captures the money of an approved checkout, at most once per request."""
+"""Records what a read of a checkout found, and captures an approved one, at most once per request."""
 
 from __future__ import annotations
 

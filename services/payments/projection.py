@@ -1,4 +1,4 @@
-"""Applies facts to a request: status, totals, cards, notifications, events, jobs. Only the recorder calls it."""
+"""Applies facts to a request: status, totals, cards, notifications, events, jobs. Only the recorder calls `apply`."""
 
 from __future__ import annotations
 

@@ -118,7 +118,9 @@ async def prepare(
     *,
     channel_id: UUID | None = None,
 ) -> Refund:
-    """Store a refund with its key and job, under the request's lock; call `submit` after the commit.
+    """Store a refund with its key and job, under the request's lock.
+
+    After the commit call `submit`, or `refund_outcomes.ask` if the caller reports the processor's refusal.
 
     Raises: ProcessorUnavailable.
     """

@@ -150,7 +150,7 @@ async def _check(
         if template is not None:
             composer.checked(template)
     if refusals and request is not None and connection is not None:
-        with refusals:
+        with refusals:  # already refused: also report what sending would refuse later
             await _refuse_sending(actor, request, connection, body, template)
     refusals.raise_any()
     assert request is not None and connection is not None  # noqa: S101, PT018 (refused above)

@@ -1,4 +1,4 @@
-"""Background repair: reads checkouts, fetches lost events, finds unknown checkouts, finishes voids."""
+"""Background repair: checkouts, lost events, voids; also queues other rooms' work whose job is gone and prunes the event log."""
 
 from __future__ import annotations
 

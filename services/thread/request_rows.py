@@ -1,4 +1,4 @@
-"""Locks a payment request's row, and marks it sent or void."""
+"""Locks a payment request's row, and marks it sent or void. For messages and payments alike."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Card:
     """A payment request as the contact sees it."""
 
     request: PaymentRequest
-    state: str  # open, processing, paid, void
+    state: str  # open, processing, review (the team must decide), paid, void
     amount: Money
     due: Money
     pay_url: str
