@@ -1,4 +1,4 @@
-"""/demo/phone: what each contact received on simulated channels, and a form to answer. Only in the demo."""
+"""Demo page /demo/phone: what each contact received on simulated channels, and a form to answer. Only in the demo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.ids import PREFIXES, parse_public_id, public_id
 from models.tables import Account, ChannelConnection, Contact, ContactAddress, Conversation, Message
 from services.connections import availability
 from services.core import merged_rows
-from services.sandbox import channels
+from services.sandbox import channels as simulator
 from settings import Settings
 from web import demo
 from web.checkout import same_origin
@@ -166,7 +166,7 @@ async def write(request: Request) -> Response:
         return error_page(400)
     if not availability.belongs(connection, address.address):
         return error_page(400)
-    await channels.contact_writes(connection.id, address.address, text)
+    await simulator.contact_writes(connection.id, address.address, text)
     return RedirectResponse(f"/demo/phone?contact={contact_text}", 303, {**PAGE_HEADERS})
 
 

@@ -18,7 +18,7 @@ from services.connections import providers
 from services.core import jobs
 from services.core.unit_of_work import Change, change
 from services.messaging import copies, early_statuses, opt_outs
-from services.sandbox import channels
+from services.sandbox import channels as simulator
 from services.thread import contact_totals, payment_links, request_rows
 
 log = structlog.get_logger(__name__)
@@ -115,7 +115,7 @@ async def _store_external_id(message: Message, external_id: str, relay_id: str |
     await early_statuses.wake(message.channel_connection_id, message.external_id)
     if accepted:
         connection = await providers.channel_connection(message.channel_connection_id, message.account_id)
-        await channels.enqueue_delivery(connection, external_id, message.address)
+        await simulator.enqueue_delivery(connection, external_id, message.address)
 
 
 def _announce(changed: Change, message: Message) -> None:
