@@ -60,6 +60,7 @@ class Migration:
     down: str
     checksum: str
     in_transaction: bool
+    needs_fts5: bool
 
 
 async def migrate(database_url: str, *, folder: Path = FOLDER) -> list[str]:
@@ -123,6 +124,7 @@ def _parse(name: str, text: str) -> Migration:
         # Of the lines: different line endings are no edit.
         checksum=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         in_transaction="-- no-transaction" not in lines,
+        needs_fts5="-- needs fts5" in lines,
     )
 
 
@@ -191,8 +193,9 @@ def _run_sqlite(path: str, migrations: list[Migration], plan: _Plan, up: bool) -
             recorded = dict(connection.execute("SELECT name, checksum FROM schema_migration").fetchall())
             steps = plan(migrations, _verify(migrations, recorded))
             for step in steps:
-                for statement in _sqlite_statements(step.up if up else step.down):
-                    connection.execute(statement)
+                if not step.needs_fts5 or _has_fts5(connection):
+                    for statement in _sqlite_statements(step.up if up else step.down):
+                        connection.execute(statement)
                 if up:
                     now = datetime.now(UTC).isoformat(" ")
                     connection.execute("INSERT INTO schema_migration VALUES (?, ?, ?)", (step.name, step.checksum, now))
@@ -209,6 +212,10 @@ def _run_sqlite(path: str, migrations: list[Migration], plan: _Plan, up: bool) -
             raise
         _use_wal(connection)
     return [step.name for step in steps]
+
+
+def _has_fts5(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchall())
 
 
 def _sqlite_statements(script: str) -> Iterator[str]:

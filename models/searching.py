@@ -76,15 +76,20 @@ def stored(values: Iterable[str | None]) -> str:
     return "\n".join(fold(value) for value in values if value)
 
 
-def patterns(query: str) -> list[str]:
-    """LIKE patterns with escape "!". "(0151) 234-56" finds +4915123456."""
+def terms(query: str) -> list[str]:
+    """Texts of which one must occur in the searched text. "(0151) 234-56" finds +4915123456."""
     text = fold(query)
     wanted = [text] if text else []
     if _PHONE.fullmatch(text):
         digits = re.sub(r"\D", "", text.replace("(0)", "")).lstrip("0")
         if len(digits) >= _PHONE_LEAST and digits != text:
             wanted.append(digits)
-    return [f"%{re.sub('[!%_]', lambda found: '!' + found[0], one)}%" for one in wanted]
+    return wanted
+
+
+def patterns(terms: Iterable[str]) -> list[str]:
+    """LIKE patterns with escape "!"."""
+    return [f"%{re.sub('[!%_]', lambda found: '!' + found[0], term)}%" for term in terms]
 
 
 def amounts(query: str) -> list[tuple[str, int]]:

@@ -31,6 +31,7 @@ partial index: notification (user_id, seq) WHERE read_at IS NULL
 partial unique: contact_address (contact_id, kind) WHERE in_use
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
 event (account_id, seq) primary key
+search_text: the searched text of contact and payment_request with an index of its parts, kept by triggers (models/search_index.py)
 """
 
 # column -> table: REFERENCES table (id) ON DELETE RESTRICT wherever the column occurs. Created by the migrations, checked by the

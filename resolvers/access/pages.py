@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,20 +9,17 @@ from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
-from models import database, searching, tables
+from models import database, tables
 from models.database_url import Dialect
 from models.rows import columns, instance, names
+from resolvers.access import searches
 from resolvers.access.rows import columns_of_both
 from resolvers.access.scope import OVERDUE, OVERDUE_OF_CONTACTS, AccountScope
 from schema.connections import Page, Slice
 from schema.context import RequestFilter
-from schema.failures import bad_request
 from services.core import merged_rows
 
 R = TypeVar("R", bound=tables.Row)
-
-SEARCH_LIMIT = 100  # characters
-_ESCAPE = " ESCAPE '!'"
 
 
 class Pages(AccountScope):
@@ -38,26 +34,26 @@ class Pages(AccountScope):
     async def contact_payments(
         self, contact: tables.Contact, page: Page, filter: RequestFilter
     ) -> Slice[tables.PaymentRequest]:
-        where, values = requests_where(self._account_id, filter, merged_rows.ids_of(contact))
+        where, values = await requests_where(self._account_id, filter, merged_rows.ids_of(contact))
         return await self._page(tables.PaymentRequest, page, where, values)
 
     async def contact_payments_count(self, contact: tables.Contact, filter: RequestFilter) -> int:
-        where, values = requests_where(self._account_id, filter, merged_rows.ids_of(contact))
+        where, values = await requests_where(self._account_id, filter, merged_rows.ids_of(contact))
         found = await database.rows(f"SELECT count(*) AS n FROM payment_request WHERE {where}", *values)  # noqa: S608 (only constants are put in)
         return int(found[0]["n"])
 
     async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
-        where, values = requests_page_where(self._account_id, filter, None, page)
+        where, values = await requests_page_where(self._account_id, filter, None, page)
         return await self._page(tables.PaymentRequest, page, where, values)
 
     async def conversations(
         self, page: Page, search: str | None, closed: bool | None = None
     ) -> Slice[tables.Conversation]:
-        where, values = conversations_where(self._account_id, search, closed)
+        where, values = await conversations_where(self._account_id, search, closed)
         return await self._page(tables.Conversation, page, where, values)
 
     async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
-        where, values = contacts_where(self._account_id, search)
+        where, values = await contacts_where(self._account_id, search)
         return await self._page(tables.Contact, page, where, values)
 
     async def notifications(self, page: Page) -> Slice[tables.Notification]:
@@ -110,32 +106,32 @@ def _thread_sql(
     return " UNION ALL ".join(branches) + order.replace(" seq ", " item_seq ")
 
 
-def conversations_where(account_id: UUID, search: str | None, closed: bool | None) -> tuple[str, list[Any]]:
+async def conversations_where(account_id: UUID, search: str | None, closed: bool | None) -> tuple[str, list[Any]]:
     """`search`: part of the contact's name, email address or phone number."""
     where, values = "account_id = ? AND merged_into_id IS NULL", [account_id]
     if closed is not None:
         where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
-    if patterns := _patterns(search):
-        matching, more = _contacts_matching(account_id, patterns)
-        where += f" AND contact_id IN (SELECT id FROM contact WHERE {matching})"  # noqa: S608 (only constants are put in)
+    if terms := searches.terms(search):
+        clause, more = await searches.conversations_matching(account_id, terms)
+        where += f" AND {clause}"
         values += more
     return where, values
 
 
-def contacts_where(account_id: UUID, search: str | None) -> tuple[str, list[Any]]:
-    if patterns := _patterns(search):
-        return _contacts_matching(account_id, patterns)
+async def contacts_where(account_id: UUID, search: str | None) -> tuple[str, list[Any]]:
+    if terms := searches.terms(search):
+        return await searches.contacts_matching(account_id, terms)
     return "account_id = ? AND merged_into_id IS NULL", [account_id]
 
 
-def requests_page_where(
+async def requests_page_where(
     account_id: UUID, filter: RequestFilter, contacts: Sequence[UUID] | None, page: Page
 ) -> tuple[str, list[Any]]:
     """`requests_where` for one page, in as few rows as the page needs."""
     if contacts is not None or filter.overdue or filter.search or filter.status is None or len(filter.status) < 2:
-        return requests_where(account_id, filter, contacts)
+        return await requests_where(account_id, filter, contacts)
     # No index has the requests of several statuses in one order: take a page of each.
-    parts = [requests_where(account_id, replace(filter, status=(status,)), None) for status in filter.status]
+    parts = [await requests_where(account_id, replace(filter, status=(status,)), None) for status in filter.status]
     pages = " UNION ALL ".join(
         f"SELECT id FROM (SELECT id FROM payment_request WHERE {where}{page.where}{page.order}) AS s{n}"  # noqa: S608 (only constants are put in)
         for n, (where, _) in enumerate(parts)
@@ -144,7 +140,9 @@ def requests_page_where(
     return f"{database.OF_ACCOUNT} AND id IN ({pages})", [account_id, *values]
 
 
-def requests_where(account_id: UUID, filter: RequestFilter, contacts: Sequence[UUID] | None) -> tuple[str, list[Any]]:
+async def requests_where(
+    account_id: UUID, filter: RequestFilter, contacts: Sequence[UUID] | None
+) -> tuple[str, list[Any]]:
     """`contacts`: only requests to one of these."""
     clauses = ["account_id = ?" if contacts is None else database.OF_ACCOUNT, "discarded_at IS NULL"]
     values: list[Any] = [account_id]
@@ -167,42 +165,11 @@ def requests_where(account_id: UUID, filter: RequestFilter, contacts: Sequence[U
         add("created_at < ?", filter.created_before)
     if filter.test_mode is not None:
         add("test_mode = ?", filter.test_mode)
-    if patterns := _patterns(filter.search):
-        matching_contacts, more = _contacts_matching(account_id, patterns)
-        matching = f"SELECT id FROM contact WHERE {matching_contacts}"  # noqa: S608 (only constants are put in)
-        # A request keeps its first contact after a merge; the kept contact has the searched text of all.
-        merged = f"SELECT id FROM contact WHERE merged_into_id IN ({matching})"  # noqa: S608 (only constants are put in)
-        either = [_like(len(patterns)), f"contact_id IN ({matching})", f"contact_id IN ({merged})"]
-        more = [*patterns, *more, *more]
-        for minor, currencies in _amounts(filter.search or ""):
-            either.append(f"(amount_minor = ? AND currency IN ({database.placeholders(len(currencies))}))")
-            more += [minor, *currencies]
-        add(f"({' OR '.join(either)})", *more)
+    if terms := searches.terms(filter.search):
+        matching, more = await searches.requests_matching(account_id, filter.search or "", terms)
+        add(matching, *more)
     return " AND ".join(clauses), values
-
-
-def _contacts_matching(account_id: UUID, patterns: Sequence[str]) -> tuple[str, list[Any]]:
-    where = f"account_id = ? AND merged_into_id IS NULL AND {_like(len(patterns))}"
-    return where, [account_id, *patterns]
 
 
 def _thread_row(raw: dict[str, Any]) -> tables.Message | tables.ActivityCard:
     return instance(tables.ActivityCard, raw) if raw["is_card"] else instance(tables.Message, raw)
-
-
-def _like(count: int) -> str:
-    return f"({' OR '.join(['search LIKE ?' + _ESCAPE] * count)})"
-
-
-def _patterns(search: str | None) -> list[str]:
-    text = search or ""
-    if len(text.strip()) > SEARCH_LIMIT or "\x00" in text:
-        raise bad_request(f"`search` must be text of at most {SEARCH_LIMIT} characters.")
-    return searching.patterns(text)
-
-
-def _amounts(search: str) -> list[tuple[int, list[str]]]:
-    found: defaultdict[int, list[str]] = defaultdict(list)
-    for currency, minor in searching.amounts(search):
-        found[minor].append(currency)
-    return sorted(found.items())

@@ -66,18 +66,18 @@ class Records(AccountScope):
     async def conversations(
         self, columns: Sequence[str], page: Page, search: str | None, closed: bool | None
     ) -> Slice[Record]:
-        where, values = conversations_where(self._account_id, search, closed)
+        where, values = await conversations_where(self._account_id, search, closed)
         return await self._page(tables.Conversation, columns, page, where, values)
 
     async def contacts(self, columns: Sequence[str], page: Page, search: str | None) -> Slice[Record]:
-        where, values = contacts_where(self._account_id, search)
+        where, values = await contacts_where(self._account_id, search)
         return await self._page(tables.Contact, columns, page, where, values)
 
     async def payment_requests(
         self, columns: Sequence[str], page: Page, filter: RequestFilter, contacts: Sequence[UUID] | None = None
     ) -> Slice[Record]:
         """`contacts`: only requests to one of these."""
-        where, values = requests_page_where(self._account_id, filter, contacts, page)
+        where, values = await requests_page_where(self._account_id, filter, contacts, page)
         return await self._page(tables.PaymentRequest, columns, page, where, values)
 
     async def _page(

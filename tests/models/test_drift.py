@@ -132,6 +132,22 @@ def expected() -> dict[str, Table]:
         indexes={("at",)},
         foreign_keys={("account_id", "account", "id", "RESTRICT")},
     )
+    found["search_text"] = Table(
+        columns={
+            "id": (plain_type(uuid), False),
+            "kind": ("CHAR(1)" if engine == "sqlite" else "CHARACTER(1)", False),
+            "account_id": (plain_type(uuid), False),
+            "content": ("TEXT", False),
+            "amount_minor": (plain_type("BIGINT"), True),
+        },
+        key=("id",),
+        foreign_keys={("account_id", "account", "id", "RESTRICT")},
+    )
+    if engine == "sqlite":
+        found["search_text"].columns["n"] = ("INTEGER", False)
+        found["search_text"].key, found["search_text"].uniques = ("n",), {("id",)}
+    else:
+        found["search_text"].indexes = {("search_keys(kind, account_id, content, amount_minor)",)}
     found["event_pruning"] = Table(columns={"before": (plain_type(time), False)})
     return found
 
@@ -153,7 +169,10 @@ async def built() -> dict[str, Table]:
 
 async def built_sqlite() -> dict[str, Table]:
     found = {}
-    for listed in await rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"):
+    for listed in await rows(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+        " AND name NOT LIKE 'search_word%'"  # FTS5's own
+    ):
         name = listed["name"]
         table = found[name] = Table()
         info = await rows(f"PRAGMA table_info({name})")
@@ -313,12 +332,21 @@ async def test_the_checks_are_these(database: str) -> None:
         assert re.findall(r"[a-z_]+|[<>=]+|\d+", bare) == bounds.split(), name
 
 
+_SEARCHED = {
+    (t, f"{t}_search_{what}") for t in ("contact", "payment_request") for what in ("inserted", "updated", "deleted")
+}
+SEARCHING = {
+    "postgres": _SEARCHED,
+    "sqlite": _SEARCHED
+    | {("search_text", f"search_text_{what}") for what in ("inserted", "updates", "updated", "deletes")},
+}
 APPEND_ONLY = ("activity_card", "money_fact", "audit_entry", "event")
 
 
 async def test_the_triggers_are_these(database: str) -> None:
     operations = ("update", "delete", "truncate") if dialect() == "postgres" else ("update", "delete")
-    assert await triggers() == {(table, f"{table}_refuses_{what}") for table in APPEND_ONLY for what in operations}
+    refusing = {(table, f"{table}_refuses_{what}") for table in APPEND_ONLY for what in operations}
+    assert await triggers() == refusing | SEARCHING[dialect()]
 
 
 # --- what only the SQL says ------------------------------------------------------------------------------------------
