@@ -13,7 +13,7 @@ from models import database
 
 Kind = Literal["c", "r"]  # contact, payment_request
 
-MOST: Final = 2_000  # candidates; with more, a page fills sooner from the list in its own order
+MOST: Final = 1_000  # candidates; with more, a page fills sooner from the list in its own order
 
 _SQLITE: Final = (
     "SELECT t.id FROM search_word CROSS JOIN search_text t ON t.n = search_word.rowid WHERE search_word MATCH ? LIMIT ?"

@@ -108,19 +108,21 @@ def _thread_sql(
 
 async def conversations_where(account_id: UUID, search: str | None, closed: bool | None) -> tuple[str, list[Any]]:
     """`search`: part of the contact's name, email address or phone number."""
-    where, values = "account_id = ? AND merged_into_id IS NULL", [account_id]
+    account, rest, values = "account_id = ?", " AND merged_into_id IS NULL", [account_id]
     if closed is not None:
-        where += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
+        rest += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
     if terms := searches.terms(search):
-        clause, more = await searches.conversations_matching(account_id, terms)
-        where += f" AND {clause}"
+        clause, more, few = await searches.conversations_matching(account_id, terms)
+        account = database.OF_ACCOUNT if few else account
+        rest += f" AND {clause}"
         values += more
-    return where, values
+    return account + rest, values
 
 
 async def contacts_where(account_id: UUID, search: str | None) -> tuple[str, list[Any]]:
     if terms := searches.terms(search):
-        return await searches.contacts_matching(account_id, terms)
+        where, values, _ = await searches.contacts_matching(account_id, terms)
+        return where, values
     return "account_id = ? AND merged_into_id IS NULL", [account_id]
 
 
@@ -166,7 +168,8 @@ async def requests_where(
     if filter.test_mode is not None:
         add("test_mode = ?", filter.test_mode)
     if terms := searches.terms(filter.search):
-        matching, more = await searches.requests_matching(account_id, filter.search or "", terms)
+        matching, more, few = await searches.requests_matching(account_id, filter.search or "", terms)
+        clauses[0] = database.OF_ACCOUNT if few else clauses[0]
         add(matching, *more)
     return " AND ".join(clauses), values
 

@@ -84,6 +84,7 @@ async def test_the_index_answers_as_every_row_does(
 async def test_candidates_follow_every_change() -> None:
     contact = await factories.contact(await factories.account(), name="Anna", email=None, phone=None)
     request = await factories.payment_request(contact, product_name="Deep clean", amount_minor=12500)
+
     async def found(kind: search_index.Kind, *terms: str, amounts: tuple[int, ...] = ()) -> list[str]:
         candidates = await search_index.candidates(kind, contact.account_id, terms, amounts)
         assert candidates is not None
