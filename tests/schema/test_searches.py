@@ -11,7 +11,8 @@ import pytest
 from models import database as db
 from models import search_index, searching, tables
 from tests import factories
-from tests.schema.conftest import Api, Team
+from tests.schema.conftest import Api
+from tests.services.conftest import Team
 
 SEARCHES = """query($s: String) {
   contacts(search: $s, first: 100) { nodes { id } }
