@@ -40,8 +40,8 @@ from web import (
     graphiql,
     health,
     index,
-    limits,
-    logging,
+    log_setup,
+    middleware,
     pages,
     phone,
     site,
@@ -59,7 +59,7 @@ JOBS_WAIT_S: Final = 1.0  # for a row's lock
 
 def create_app(settings: Settings | None = None) -> Starlette:
     settings = settings or Settings()
-    logging.configure(settings.log_level)
+    log_setup.configure(settings.log_level)
     configure(settings)
     graphql, widget_graphql = _team_graphql(settings), _visitor_graphql(settings)
 
@@ -71,8 +71,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
     app = Starlette(
         routes=_routes(settings, graphql, widget_graphql),
-        middleware=middleware(settings),
-        exception_handlers=limits.exception_handlers,
+        middleware=middleware_stack(settings),
+        exception_handlers=middleware.exception_handlers,
         lifespan=lifespan,
     )
     app.state.settings = settings
@@ -131,12 +131,12 @@ def _request_values(request: Request | WebSocket) -> dict[str, Any]:
     }
 
 
-def middleware(settings: Settings) -> list[Middleware]:
+def middleware_stack(settings: Settings) -> list[Middleware]:
     # GraphQL limits its own bodies, because other origins can read its refusals only with CORS headers.
     bodies = Middleware(
-        BodyLimit, limit_of=limits.body_limit, refuse=limits.refuse_body, exempt={GRAPHQL, WIDGET_GRAPHQL}
+        BodyLimit, limit_of=middleware.body_limit, refuse=middleware.refuse_body, exempt={GRAPHQL, WIDGET_GRAPHQL}
     )
-    return [*limits.middleware(settings), bodies]
+    return [*middleware.stack(settings), bodies]
 
 
 def health_app(settings: Settings, hub: Hub) -> Starlette:

@@ -44,9 +44,9 @@ async def services_open(settings: Settings) -> AsyncIterator[None]:
     """Without server, bus and jobs."""
     import app
     from services.connections import providers
-    from web import logging
+    from web import log_setup
 
-    logging.configure(settings.log_level)
+    log_setup.configure(settings.log_level)
     app.configure(settings)
     async with app.opened(settings):
         try:

@@ -111,9 +111,9 @@ def worker() -> None:
 async def _work(settings: Settings, listener: socket.socket | None) -> None:
     import app
     from resolvers.transport.server import served
-    from web import logging
+    from web import log_setup
 
-    logging.configure(settings.log_level)
+    log_setup.configure(settings.log_level)
     app.configure(settings)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -141,9 +141,9 @@ def lmtp(host: str, port: int) -> None:
 
 async def _receive_emails(settings: Settings, host: str, port: int) -> None:
     import app
-    from web import lmtp, logging
+    from web import lmtp, log_setup
 
-    logging.configure(settings.log_level)
+    log_setup.configure(settings.log_level)
     app.configure(settings)
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):

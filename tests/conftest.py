@@ -29,7 +29,7 @@ from models.database_url import postgres_arguments
 from services.accounts import credential_cache
 from services.core import configuration
 from tests import configured, equality, servers
-from web.logging import OURS
+from web.log_setup import OURS
 
 LOGGERS = ("", *OURS)
 

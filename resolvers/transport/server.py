@@ -222,7 +222,7 @@ def server_config(app: Any, **options: Any) -> uvicorn.Config:
         "timeout_graceful_shutdown": GRACE_S,
         "server_header": False,
         "access_log": False,
-        # It would believe X-Forwarded-For from every local client; web/limits.py reads it, and only with TRUST_PROXY.
+        # It would believe X-Forwarded-For from every local client; web/middleware.py reads it, and only with TRUST_PROXY.
         "proxy_headers": False,
     }
     return uvicorn.Config(app, **{**settings, **options})

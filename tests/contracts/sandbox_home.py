@@ -28,7 +28,7 @@ from services.core import job_runner
 from services.sandbox import webhooks as sandbox_webhooks
 from tests import factories
 from tests.configured import change
-from web import limits
+from web import middleware
 from web import sandbox as sandbox_pages
 
 SECRET_KEY = "sbx_test_key_of_the_home_0001"
@@ -52,8 +52,8 @@ class SandboxHome:
     async def __aenter__(self) -> Self:
         vault.open_vault(KEYS)
         routes = [*sandbox_pages.routes, Route("/webhooks/sandbox/{connection}", self._door, methods=["POST"])]
-        bodies = Middleware(BodyLimit, limit_of=limits.body_limit, refuse=limits.refuse_body)
-        app = Starlette(routes=routes, exception_handlers=limits.exception_handlers, middleware=[bodies])
+        bodies = Middleware(BodyLimit, limit_of=middleware.body_limit, refuse=middleware.refuse_body)
+        app = Starlette(routes=routes, exception_handlers=middleware.exception_handlers, middleware=[bodies])
         self.server = await self._stack.enter_async_context(LoopbackServer(_Failing(app, self)))
         self._stack.push_async_callback(sandbox_webhooks.aclose)
         self.environment = Environment(public_url=self.server.url, sandbox_url=self.server.url)

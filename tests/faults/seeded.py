@@ -1054,7 +1054,7 @@ FAULTS: Final = (
         "resolvers/transport/bodies.py",
         '    declared = Headers(scope=scope).get("content-length", "0")',
         '    limit = 10**9\n    declared = Headers(scope=scope).get("content-length", "0")',
-        "tests/web/test_limits.py",
+        "tests/web/test_middleware.py",
     ),
     _fault(
         "security",

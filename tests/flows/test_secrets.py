@@ -33,7 +33,7 @@ from tests.flows import harness, probes
 from tests.flows.conftest import Team, new_team
 from tests.flows.harness import PASSWORD, Product
 from tests.flows.vendors import MAIL_SECRET, Vendors, all_vendors, connect_channel, connect_processor, post, press_pay
-from web import logging as our_logging
+from web import log_setup
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "planted-key-that-encrypts-everything"
@@ -137,7 +137,7 @@ async def watched(database: str, events_url: str, vendors: Vendors) -> AsyncIter
     more = {"SECRET_KEYS": KEY, "LOG_LEVEL": "debug", **vendors.addresses}
     async with harness.in_process(database, events_url, **more) as product:
         made = Watched(product, vendors)
-        our_logging.configure("debug", made.log)
+        log_setup.configure("debug", made.log)
         yield made
 
 

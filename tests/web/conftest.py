@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tortoise.models import Model
 
-from app import middleware
+from app import middleware_stack
 from integrations.base import Environment
 from integrations.broadcast import open_bus
 from models import database, event_log, tables, vault
@@ -30,8 +30,20 @@ from services.messaging import messages
 from services.sandbox import webhooks as sandbox_webhooks
 from settings import Settings
 from tests.configured import configure
-from web import checkout, graphiql, health, index, limits, pages, phone, sandbox, unsubscribe, webhooks, widget
-from web import logging as web_logging
+from web import (
+    checkout,
+    graphiql,
+    health,
+    index,
+    log_setup,
+    middleware,
+    pages,
+    phone,
+    sandbox,
+    unsubscribe,
+    webhooks,
+    widget,
+)
 from web import site as site_page
 
 # Importing it registers the job handlers that a story needs.
@@ -92,7 +104,7 @@ async def _serve(**overrides: Any) -> AsyncIterator[Site]:
         sandbox_open=True,
     )
     log = io.StringIO()
-    web_logging.configure("info", log)
+    log_setup.configure("info", log)
     app = Starlette(
         routes=[
             *index.routes,
@@ -110,8 +122,8 @@ async def _serve(**overrides: Any) -> AsyncIterator[Site]:
             Route("/busy", _busy),
             Route("/echo", _echo, methods=["POST"]),
         ],
-        middleware=middleware(settings),
-        exception_handlers=limits.exception_handlers,
+        middleware=middleware_stack(settings),
+        exception_handlers=middleware.exception_handlers,
     )
     bus = await open_bus("memory://")
     hub = Hub(bus, event_log.read, event_log.heads)

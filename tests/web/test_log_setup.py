@@ -24,8 +24,7 @@ from websockets.exceptions import InvalidStatus
 
 from resolvers.transport.server import Server, listen, server_config
 from settings import Settings
-from web import limits
-from web import logging as web_logging
+from web import log_setup, middleware
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def stream() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     written = io.StringIO()
-    web_logging.configure("info", written)
+    log_setup.configure("info", written)
     yield written
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -92,13 +91,13 @@ def test_of_a_failed_start_the_end_is_kept(stream: io.StringIO) -> None:
 
 def test_at_debug_the_libraries_stay_quiet_and_our_rooms_speak() -> None:
     written = io.StringIO()
-    web_logging.configure("debug", written)
+    log_setup.configure("debug", written)
     try:
         logging.getLogger("aiosqlite").debug("executing SELECT with +14155552671")
         logging.getLogger("twilio.http_client").info("+14155552671")
         logging.getLogger("services.messaging.messages").debug("ours")
     finally:
-        web_logging.configure("info", io.StringIO())
+        log_setup.configure("info", io.StringIO())
     assert [json.loads(line)["event"] for line in written.getvalue().splitlines()] == ["ours"]
 
 
@@ -109,7 +108,7 @@ def test_every_field_that_our_code_logs_is_one_that_is_written() -> None:
         for path in sorted((root / room).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 for name in _logged(node):
-                    if name not in web_logging.FIELDS:
+                    if name not in log_setup.FIELDS:
                         lost.append(f"{path.relative_to(root)}:{node.lineno} {name}")  # type: ignore[attr-defined]
     assert lost == []
 
@@ -130,11 +129,11 @@ def _logged(node: ast.AST) -> list[str]:
 
 
 def test_at_debug_the_servers_frames_and_headers_are_not_written(stream: io.StringIO) -> None:
-    web_logging.configure("debug", stream)
+    log_setup.configure("debug", stream)
     logging.getLogger("uvicorn.error").debug('< TEXT \'{"type": "connection_init", "payload": {"Authorization": ...')
     logging.getLogger("services.x").debug("ours")
     assert [line["event"] for line in _lines(stream)] == ["ours"]
-    web_logging.configure("error", stream)
+    log_setup.configure("error", stream)
     logging.getLogger("uvicorn.error").info("started")
     assert [line["event"] for line in _lines(stream)] == ["ours"]
 
@@ -196,7 +195,7 @@ async def test_no_line_of_a_socket_or_a_request_has_its_path_query_or_address(st
             WebSocketRoute("/broken/{token}", broken),
             Route("/p/{token}", page),
         ],
-        middleware=limits.middleware(Settings()),
+        middleware=middleware.stack(Settings()),
     )
     listener = listen("127.0.0.1", 0)
     at = f"127.0.0.1:{listener.getsockname()[1]}"

@@ -15,7 +15,7 @@ from services.core.rate_limits import network_of
 from services.messaging import mail
 from tests import factories
 from tests.web.conftest import Serve, Site
-from web.limits import body_limit, client_address
+from web.middleware import body_limit, client_address
 
 EIGHT = {
     "content-security-policy",

@@ -54,7 +54,7 @@ HSTS: Final = "max-age=31536000; includeSubDomains"
 exception_handlers: Final = {HTTPException: http_error}
 
 
-def middleware(settings: Settings) -> list[Middleware]:
+def stack(settings: Settings) -> list[Middleware]:
     """Outermost first."""
     return [Middleware(Watch, settings=settings), Middleware(UnknownLinks)]
 

@@ -81,7 +81,7 @@ def configure(level: str, stream: TextIO | None = None) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # limits.py writes our own line for each request and each socket, without address, query and token.
+    # middleware.py writes our own line for each request and each socket, without address, query and token.
     logging.getLogger("uvicorn.access").disabled = True
     if _not_of_a_socket not in server.filters:
         server.addFilter(_not_of_a_socket)
