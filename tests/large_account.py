@@ -30,7 +30,7 @@ RARE = 20  # requests of the rare status
 HOT, PAYABLE = 0x10_000_000, 0x20_000_000  # first numbers of the copies that the measured operations use
 
 _SERIES = "WITH RECURSIVE s(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM s WHERE i < {last})"
-_HEADS = {  # of the copies' ids; a table before those that refer to it
+_HEADS = {  # of the copies' ids
     "contact": "01800000",
     "contact_address": "01800001",
     "conversation": "01800002",
@@ -119,6 +119,34 @@ async def new_account(*, payable: int = 0, number: int = 0) -> LargeAccount:
 
     `number`: of the account in its database, from 0.
     """
+    made = await _connected_account()
+    request = await made.new_request()
+    await made.send(request)
+    checkout = await tables.CheckoutSession.create(
+        account_id=made.actor.account_id,
+        payment_request_id=request.id,
+        processor_connection_id=made.connection_id,
+        n=1,
+        idempotency_key=str(uuid7()),
+        amount_minor=12000,
+        currency="USD",
+        status="OPEN",
+        external_id=f"sbx_of_{number}",
+        expires_at=datetime(2100, 1, 1, tzinfo=UTC),
+    )
+    payables = PAYABLE + number * 0x10_000
+    await _copy("payment_request", payable, request.id, _request("payable"), first=payables)
+    session = {"payment_request_id": _id("payment_request"), "external_id": "'sbx_' || i"}
+    await _copy("checkout_session", payable, checkout.id, session | {"idempotency_key": "'c' || i"}, first=payables)
+    numbers = range(payables, payables + payable)
+    made.payable = [(UUID(f"{_HEADS['payment_request']}-0000-7000-8000-{n:012x}"), f"sbx_{n}") for n in numbers]
+    await made.pay(request.id, f"sbx_of_{number}")
+    await _fill_thread(made, request.id, HOT + number * 0x10_000)
+    return made
+
+
+async def _connected_account() -> LargeAccount:
+    """An account with an agent, a simulated channel, the sandbox, and a contact."""
     account = await tables.Account.create(
         name="Acme",
         default_currency="USD",
@@ -126,11 +154,7 @@ async def new_account(*, payable: int = 0, number: int = 0) -> LargeAccount:
         event_epoch=secrets.token_hex(6),
     )
     user = await tables.User.create(
-        account_id=account.id,
-        email=f"{uuid4()}@example.test",
-        name="Ana",
-        role="AGENT",
-        password_hash="-",
+        account_id=account.id, email=f"{uuid4()}@example.test", name="Ana", role="AGENT", password_hash="-"
     )
     actor = Actor(
         account_id=account.id, role="AGENT", user_id=user.id, name="Ana", kind="user", credential=str(uuid4())
@@ -154,36 +178,11 @@ async def new_account(*, payable: int = 0, number: int = 0) -> LargeAccount:
     )
     contact = await contacts.create_contact(actor, name="Maria Lopez", phone="+14155550101")
     conversation = await tables.Conversation.get(contact_id=contact.id)
-    made = LargeAccount(actor, channel.id, connection.id, contact.id, conversation.id)
-    request = await made.new_request()
-    await made.send(request)
-    checkout = await tables.CheckoutSession.create(
-        account_id=account.id,
-        payment_request_id=request.id,
-        processor_connection_id=connection.id,
-        n=1,
-        idempotency_key=str(uuid7()),
-        amount_minor=12000,
-        currency="USD",
-        status="OPEN",
-        external_id=f"sbx_of_{number}",
-        expires_at=datetime(2100, 1, 1, tzinfo=UTC),
-    )
-    payables = PAYABLE + number * 0x10_000
-    await _copy("payment_request", payable, request.id, _request("payable"), first=payables)
-    session = {"payment_request_id": _id("payment_request"), "external_id": "'sbx_' || i"}
-    await _copy("checkout_session", payable, checkout.id, session | {"idempotency_key": "'c' || i"}, first=payables)
-    numbers = range(payables, payables + payable)
-    made.payable = [(UUID(f"{_HEADS['payment_request']}-0000-7000-8000-{n:012x}"), f"sbx_{n}") for n in numbers]
-    await made.pay(request.id, f"sbx_of_{number}")
-    await _fill_thread(made, request.id, HOT + number * 0x10_000)
-    return made
+    return LargeAccount(actor, channel.id, connection.id, contact.id, conversation.id)
 
 
 async def _fill_thread(made: LargeAccount, request_id: UUID, first: int) -> None:
-    seq = int(
-        (await database.rows("SELECT event_seq FROM account WHERE id = ?", made.actor.account_id))[0]["event_seq"]
-    )
+    seq = await _last_seq(made.actor.account_id)
     count = THREAD_ITEMS // 2
     message = await _one("message", made)
     card = await _one("activity_card", made, " AND kind = 'PAYMENT_RECEIVED'")
@@ -202,77 +201,16 @@ async def _fill_thread(made: LargeAccount, request_id: UUID, first: int) -> None
 async def fill(made: LargeAccount, items: int) -> None:
     """Add `items` thread items and conversations, three quarters as many requests, and what belongs to them."""
     account = made.actor.account_id
-    (request,) = await database.rows(
-        "SELECT id FROM payment_request WHERE account_id = ? AND status = 'PAID' ORDER BY id LIMIT 1", account
-    )
-    seq = int((await database.rows("SELECT event_seq FROM account WHERE id = ?", account))[0]["event_seq"])
-    half, requests = items // 2, items * 3 // 4
-    contact, conversation = {"contact_id": _id("contact")}, {"conversation_id": _id("conversation")}
-    of_request = {"payment_request_id": _id("payment_request")}
-    copies: list[tuple[str, int, UUID, dict[str, str]]] = [
-        ("contact", items, made.contact_id, {"name": "'Contact ' || i", "search": "'contact ' || i"}),
-        (
-            "contact_address",
-            items,
-            await _one("contact_address", made),
-            contact | {"address": "'+1415' || (1000000 + i)"},
-        ),
-        (
-            "conversation",
-            items,
-            made.conversation_id,
-            contact | {"last_activity_at": _time(items), "closed_at": f"CASE WHEN i % 10 > 0 THEN {_time(items)} END"},
-        ),
-        (
-            "payment_request",
-            requests,
-            request["id"],
-            contact | conversation | _request("many", spread=True, items=items),
-        ),
-        (
-            "message",
-            half,
-            await _one("message", made),
-            contact | conversation | {"seq": f"{seq} + 2 * i", "external_id": "'m' || i"},
-        ),
-        (
-            "activity_card",
-            half,
-            await _one("activity_card", made, " AND kind = 'PAYMENT_RECEIVED'"),
-            contact | conversation | of_request | {"seq": f"{seq} + 2 * i + 1", "key": "'m' || i"},
-        ),
-        (
-            "message_payment_request",
-            half,
-            await _one("message_payment_request", made),
-            of_request | {"message_id": _id("message")},
-        ),
-        (
-            "money_fact",
-            half,
-            await _one("money_fact", made),
-            contact | of_request | {"external_id": "'m' || i", "checkout_session_id": _id("checkout_session")},
-        ),
-        (
-            "checkout_session",
-            half,
-            await _one("checkout_session", made, " AND status = 'COMPLETED'"),
-            of_request | {"external_id": "'m' || i", "idempotency_key": "'m' || i"},
-        ),
-        ("processor_event", half, await _one("processor_event", made), {"external_id": "'m' || i"}),
-        (
-            "notification",
-            half,
-            await _one("notification", made),
-            of_request | conversation | {"seq": f"{seq} + 2 * i", "key": "'m' || i", "read_at": "created_at"},
-        ),
-        ("idempotency_key", half, await _one("idempotency_key", made), {"key": "'m' || i"}),
-        ("contact_summary", half, await _one("contact_summary", made), contact),
-    ]
-    # A row before those that refer to it; SQLite and PostgreSQL check at each statement.
-    order = {name: place for place, name in enumerate(_HEADS)}
-    for table, count, row, values in sorted(copies, key=lambda copy: order[copy[0]]):
-        await _copy(table, count, row, values)
+    counts = {"contact": items, "contact_address": items, "conversation": items, "payment_request": items * 3 // 4}
+    sources = {
+        "payment_request": " AND status = 'PAID'",
+        "activity_card": " AND kind = 'PAYMENT_RECEIVED'",
+        "checkout_session": " AND status = 'COMPLETED'",
+    }
+    seq = await _last_seq(account)
+    for table, values in _many(items, seq).items():
+        row = await _one(table, made, sources.get(table, ""))
+        await _copy(table, counts.get(table, items // 2), row, values)
     (event,) = await database.rows("SELECT min(seq) AS seq FROM event WHERE account_id = ?", account)
     columns = [name for name in await _columns("event") if name != "seq"]
     await database.execute(
@@ -287,6 +225,35 @@ async def fill(made: LargeAccount, items: int) -> None:
         2 * items,
         account,
     )
+
+
+def _many(items: int, seq: int) -> dict[str, dict[str, str]]:
+    """The columns that differ among the copies of each table, a table before those that refer to it."""
+    contact, conversation = {"contact_id": _id("contact")}, {"conversation_id": _id("conversation")}
+    request = {"payment_request_id": _id("payment_request")}
+    closed_at = f"CASE WHEN i % 10 > 0 THEN {_time(items)} END"
+    checkout = {"checkout_session_id": _id("checkout_session")}
+    both = contact | conversation
+    return {
+        "contact": {"name": "'Contact ' || i", "search": "'contact ' || i"},
+        "contact_address": contact | {"address": "'+1415' || (1000000 + i)"},
+        "conversation": contact | {"last_activity_at": _time(items), "closed_at": closed_at},
+        "payment_request": both | _request("many", spread=True, items=items),
+        "message": both | {"seq": f"{seq} + 2 * i", "external_id": "'m' || i"},
+        "checkout_session": request | {"external_id": "'m' || i", "idempotency_key": "'m' || i"},
+        "money_fact": contact | request | checkout | {"external_id": "'m' || i"},
+        "activity_card": both | request | {"seq": f"{seq} + 2 * i + 1", "key": "'m' || i"},
+        "message_payment_request": request | {"message_id": _id("message")},
+        "processor_event": {"external_id": "'m' || i"},
+        "notification": conversation | request | {"seq": f"{seq} + 2 * i", "key": "'m' || i", "read_at": "created_at"},
+        "idempotency_key": {"key": "'m' || i"},
+        "contact_summary": contact,
+    }
+
+
+async def _last_seq(account_id: UUID) -> int:
+    (found,) = await database.rows("SELECT event_seq FROM account WHERE id = ?", account_id)
+    return int(found["event_seq"])
 
 
 def _request(mark: str, *, spread: bool = False, items: int = 0) -> dict[str, str]:
