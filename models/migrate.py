@@ -5,10 +5,11 @@ import hashlib
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from models.database_url import Dialect, dialect_of, postgres_arguments, sqlite_
 FOLDER = Path(__file__).parent / "migrations"
 
 LOCK_WAIT_S = 60.0
+# PostgreSQL: a statement that waits for a table's lock blocks every query behind it, so it gives up and tries again.
+TABLE_LOCK_S = 2.0
+PAUSE_S = 1.0
+# What runs CONCURRENTLY blocks nobody while it waits for older transactions, such as a backup's.
+CONCURRENT_LOCK_S = 600.0
 _LOCK_KEY = 0x70617974_68726561  # "paythrea": a constant that no other program uses in this database
 
 _FILE = re.compile(r"(?P<name>(?P<number>\d{4})_[a-z0-9_]+)\.(?P<dialect>sqlite|postgres)\.sql")
@@ -46,7 +52,7 @@ class NewerDatabase(MigrationError):
 
 
 class LockTimeout(MigrationError):
-    pass
+    """Other sessions kept a lock for too long; the step that waited for it can be repeated."""
 
 
 class BrokenReferences(MigrationError):
@@ -268,23 +274,51 @@ async def _run_postgres(database_url: str, migrations: list[Migration], plan: _P
             if time.monotonic() > deadline:
                 raise LockTimeout(f"another process kept the migration lock for {LOCK_WAIT_S:.0f} s")
             await asyncio.sleep(0.05)
-        # A step that waits for a locked table blocks every query behind it.
-        await connection.execute("SET lock_timeout = '10s'")
         steps = plan(migrations, _verify(migrations, await _postgres_record(connection)))
         if steps:
             await connection.execute(_RECORD.format(type="TIMESTAMPTZ"))
         for step in steps:
-            script = step.up if up else step.down
             if step.in_transaction:
-                async with connection.transaction():
-                    await connection.execute(script)
-                    await _record(connection, step, up)
+                await _until_unlocked(step, partial(_apply, connection, step, up))
             else:
-                for statement in re.sub(r"--[^\n]*", "", script).split(";"):
-                    if statement.strip():
-                        await connection.execute(statement)
-                await _record(connection, step, up)
+                await _apply_by_statement(connection, step, up)
         return [step.name for step in steps]  # closing the connection releases the lock
+
+
+async def _apply(connection: Any, step: Migration, up: bool) -> None:
+    await _limit_waits(connection, TABLE_LOCK_S)
+    async with connection.transaction():
+        await connection.execute(step.up if up else step.down)
+        await _record(connection, step, up)
+
+
+async def _apply_by_statement(connection: Any, step: Migration, up: bool) -> None:
+    for statement in re.sub(r"--[^\n]*", "", step.up if up else step.down).split(";"):
+        if "CONCURRENTLY" in statement.upper():
+            await _limit_waits(connection, CONCURRENT_LOCK_S)
+            await connection.execute(statement)
+        elif statement.strip():
+            await _limit_waits(connection, TABLE_LOCK_S)
+            await _until_unlocked(step, partial(connection.execute, statement))
+    await _record(connection, step, up)
+
+
+async def _limit_waits(connection: Any, seconds: float) -> None:
+    await connection.execute(f"SET lock_timeout = {round(seconds * 1000)}")
+
+
+async def _until_unlocked(step: Migration, attempt: Callable[[], Awaitable[object]]) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            await attempt()
+            return
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            if time.monotonic() > deadline:
+                raise LockTimeout(
+                    f"{step.name}: other sessions kept its tables locked for {LOCK_WAIT_S:.0f} s"
+                ) from error
+        await asyncio.sleep(PAUSE_S)
 
 
 async def _record(connection: Any, step: Migration, up: bool) -> None:

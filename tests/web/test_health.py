@@ -159,6 +159,17 @@ async def test_a_pending_migration_and_a_dead_feed_are_told(site: Site, monkeypa
     }
 
 
+async def test_a_later_version_s_migration_is_degraded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def newer(url: str) -> list[str]:
+        raise migrate.NewerDatabase
+
+    monkeypatch.setattr(migrate, "pending", newer)
+    ready = await site.http.get("/readyz")
+    checks = ready.json()["checks"]
+    assert (ready.status_code, ready.json()["status"], checks["migrations"]) == (200, "degraded", "newer")
+    assert checks["secrets"] == "ok"
+
+
 async def test_keys_that_do_not_open_what_is_stored_are_told_until_the_right_one_is_back(site: Site) -> None:
     account = await factories.account()
     for _ in range(2):
