@@ -67,7 +67,7 @@ class ChannelMutations:
     async def test_channel(
         self, info: Info, input: Annotated[TestChannelInput, strawberry.argument(description="The channel.")]
     ) -> TestChannelPayload:
-        row, refusal = await channel_settings.test_channel(info.context.actor, row_id(input.channel_id, "chn"))
+        row, refusal = await channel_settings.check_channel(info.context.actor, row_id(input.channel_id, "chn"))
         return TestChannelPayload(channel=Channel.from_row(row), user_errors=user_errors(info, refusal))
 
     @mutation(

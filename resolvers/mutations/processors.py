@@ -94,7 +94,7 @@ class ProcessorMutations:
     async def test_processor(
         self, info: Info, input: Annotated[TestProcessorInput, strawberry.argument(description="The processor.")]
     ) -> TestProcessorPayload:
-        row, refusal = await processor_settings.test_processor(info.context.actor, row_id(input.processor_id, "prc"))
+        row, refusal = await processor_settings.check_processor(info.context.actor, row_id(input.processor_id, "prc"))
         return TestProcessorPayload(processor=Processor.from_row(row), user_errors=user_errors(info, refusal))
 
     @mutation(

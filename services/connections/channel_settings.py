@@ -257,7 +257,7 @@ def _changed_values(
     return values
 
 
-async def test_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, Refusal | None]:
+async def check_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConnection, Refusal | None]:
     """Store the result as `last_error`. Raises: Forbidden, NotFound."""
     actor.require("settings")
     row = await providers.channel_connection(connection_id, actor.account_id)

@@ -293,7 +293,7 @@ async def _becomes_default(
     return is_default
 
 
-async def test_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorConnection, Refusal | None]:
+async def check_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorConnection, Refusal | None]:
     """Store the result as `last_error`. Raises: Forbidden, NotFound."""
     actor.require("settings")
     row = await providers.processor_connection(connection_id, actor.account_id)

@@ -92,17 +92,17 @@ async def test_a_channel_is_tested_with_its_stored_credentials_and_says_what_is_
         row = await channel_settings.connect_channel(team.owner, kind="SMS", provider="twilio_sms", credentials=given)
         withdrawn = orjson.dumps(given | {"auth_token": "0" * 32}).decode()
         await ChannelConnection.filter(id=row.id).update(credentials=vault.seal(team.account.id, withdrawn))
-        wrong, refusal = await channel_settings.test_channel(team.owner, row.id)
+        wrong, refusal = await channel_settings.check_channel(team.owner, row.id)
         assert isinstance(refusal, Invalid)
         assert (refusal.field, wrong.last_error) == (None, refusal.message)
         await ChannelConnection.filter(id=row.id).update(credentials=row.credentials)
-        fine, refusal = await channel_settings.test_channel(team.owner, row.id)
+        fine, refusal = await channel_settings.check_channel(team.owner, row.id)
         assert (refusal, fine.last_error) == (None, None)
         details = [entry.detail for entry in await AuditEntry.filter(action="channel.tested").order_by("id")]
         assert details == [{"passed": False}, {"passed": True}]
     with pytest.raises(NotFound):
-        await channel_settings.test_channel(
+        await channel_settings.check_channel(
             actor_of(await factories.user(await factories.account(), role="OWNER")), row.id
         )
     with pytest.raises(Forbidden):
-        await channel_settings.test_channel(team.agent, row.id)
+        await channel_settings.check_channel(team.agent, row.id)

@@ -332,7 +332,7 @@ async def test_an_answer_about_replaced_credentials_is_not_noted(
         raise IntegrationError("stripe", "authentication_failed")
 
     monkeypatch.setattr(Stripe, "check", refused)
-    tested, refusal = await processor_settings.test_processor(team.owner, row.id)
+    tested, refusal = await processor_settings.check_processor(team.owner, row.id)
     assert refusal is not None
     assert tested.last_error is None
     # The same where a checkout or the sweeper has called with the old ones.

@@ -334,40 +334,40 @@ async def test_a_processor_is_tested_with_its_stored_credentials_and_says_what_i
     row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
     before = row.version
     stripe.fail_next("before_500")
-    silent, refusal = await processor_settings.test_processor(team.owner, row.id)
+    silent, refusal = await processor_settings.check_processor(team.owner, row.id)
     assert isinstance(refusal, ProcessorUnavailable)
     assert (refusal.field, silent.last_error) == (None, refusal.message)
-    fine, refusal = await processor_settings.test_processor(team.owner, row.id)
+    fine, refusal = await processor_settings.check_processor(team.owner, row.id)
     assert (refusal, fine.last_error, fine.connected, fine.version) == (None, None, True, before)
     await ProcessorConnection.filter(id=row.id).update(
         credentials=vault.seal(team.account.id, '{"secret_key": "sk_test_withdrawn"}')
     )
-    wrong, refusal = await processor_settings.test_processor(team.owner, row.id)
+    wrong, refusal = await processor_settings.check_processor(team.owner, row.id)
     assert isinstance(refusal, ProcessorRejected)
     assert wrong.last_error == refusal.message
     assert "copy them again" in refusal.message
     await ProcessorConnection.filter(id=row.id).update(credentials=row.credentials, vendor_account="acct_before")
-    _, refusal = await processor_settings.test_processor(team.owner, row.id)
+    _, refusal = await processor_settings.check_processor(team.owner, row.id)
     assert isinstance(refusal, ProcessorRejected)
     assert "another account" in refusal.message
     await ProcessorConnection.filter(id=row.id).update(credentials=vault.seal((await factories.account()).id, "{}"))
-    _, refusal = await processor_settings.test_processor(team.owner, row.id)
+    _, refusal = await processor_settings.check_processor(team.owner, row.id)
     assert refusal is not None
     assert refusal.message == providers.UNREADABLE
     await ProcessorConnection.filter(id=row.id).update(processor="uninstalled")
-    _, refusal = await processor_settings.test_processor(team.owner, row.id)
+    _, refusal = await processor_settings.check_processor(team.owner, row.id)
     assert refusal is not None
     assert "not installed" in refusal.message
     entries = await AuditEntry.filter(action="processor.tested").order_by("id")
     assert [entry.detail for entry in entries] == [{"passed": n == 1} for n in range(6)]
     with pytest.raises(NotFound):
-        await processor_settings.test_processor(
+        await processor_settings.check_processor(
             actor_of(await factories.user(await factories.account(), role="OWNER")), row.id
         )
     with pytest.raises(Forbidden):
-        await processor_settings.test_processor(team.agent, row.id)
-    sandbox, refusal = await processor_settings.test_processor(team.owner, team.processor.id)
+        await processor_settings.check_processor(team.agent, row.id)
+    sandbox, refusal = await processor_settings.check_processor(team.owner, team.processor.id)
     assert (refusal, sandbox.last_error) == (None, None)
     change(sandbox_open=False)
-    _, refusal = await processor_settings.test_processor(team.owner, team.processor.id)
+    _, refusal = await processor_settings.check_processor(team.owner, team.processor.id)
     assert isinstance(refusal, ProcessorUnavailable)

@@ -96,7 +96,7 @@ async def test_a_webhook_that_is_not_taken_leaves_the_processor_connected_with_a
 async def test_a_webhook_that_is_missing_is_told_until_there_is_one(team: Team, stripe: StripeServer) -> None:
     stripe.fail_next("before_500", match=about_endpoints)
     row = await processor_settings.configure_processor(team.owner, processor="stripe", credentials={"secret_key": KEY})
-    tested, refusal = await processor_settings.test_processor(team.owner, row.id)
+    tested, refusal = await processor_settings.check_processor(team.owner, row.id)
     missing = tested.last_error or ""
     assert (refusal, tested.webhook_registered) == (None, False)
     assert missing.startswith("Stripe does not know where to send webhooks: add https://")
@@ -109,13 +109,13 @@ async def test_a_webhook_that_is_missing_is_told_until_there_is_one(team: Team, 
     assert (await ProcessorConnection.get(id=row.id)).last_error == missing
     # A webhook has arrived, or its secret is stored: the vendor knows the address.
     await ProcessorConnection.filter(id=row.id).update(last_webhook_at=datetime.now(UTC))
-    tested, _ = await processor_settings.test_processor(team.owner, row.id)
+    tested, _ = await processor_settings.check_processor(team.owner, row.id)
     assert tested.last_error is None
     await ProcessorConnection.filter(id=row.id).update(last_webhook_at=None)
     own = await processor_settings.configure_processor(
         team.owner, processor="stripe", credentials={"webhook_secret": SIGNING}
     )
-    tested, _ = await processor_settings.test_processor(team.owner, own.id)
+    tested, _ = await processor_settings.check_processor(team.owner, own.id)
     assert tested.last_error is None
 
 

@@ -88,10 +88,10 @@ async def test_a_registration_that_is_refused_is_said_and_made_up_for_by_the_tes
     assert f"(refused): add {providers.inbound_url(row)} there" in (row.last_error or "")
     assert "token-of-the-vendor" not in (row.last_error or "")
     monkeypatch.setattr(Simulated, "register_webhook", works)
-    tested, refusal = await channel_settings.test_channel(team.owner, row.id)
+    tested, refusal = await channel_settings.check_channel(team.owner, row.id)
     assert (refusal, tested.last_error, len(registered)) == (None, None, 1)
     await ChannelConnection.filter(id=row.id).update(last_webhook_at=NOW)
-    await channel_settings.test_channel(team.owner, row.id)
+    await channel_settings.check_channel(team.owner, row.id)
     assert len(registered) == 1  # its callbacks arrive
 
 
