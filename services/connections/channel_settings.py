@@ -273,12 +273,12 @@ async def check_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConne
     except vault.VaultError:
         refusal = Invalid(providers.UNREADABLE)
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
-        problem = now.last_error
+        locked = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
+        problem = locked.last_error
         # Not if the credentials or the error changed since.
-        if providers.same_credentials(now, row) and (refusal is not None or now.last_error == row.last_error):
+        if providers.same_credentials(locked, row) and (refusal is not None or locked.last_error == row.last_error):
             problem = None if refusal is None else refusal.message[: providers.ERROR_LIMIT]
-        if now.last_error != problem:
+        if locked.last_error != problem:
             await ChannelConnection.filter(id=row.id).update(last_error=problem)
             changed.event("channel.updated")
         await audit_log.record(actor, "channel.tested", public_id("chn", row.id), {"passed": refusal is None})
@@ -294,17 +294,17 @@ async def _register(actor: Actor, row: ChannelConnection) -> ChannelConnection:
             return row
         found, problem = await _register_at_vendor(row)
         async with change(actor.account_id, actor_id=actor.user_id) as changed:
-            now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
-            if providers.same_credentials(now, row):
+            locked = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
+            if providers.same_credentials(locked, row):
                 values: dict[str, Any] = {} if problem is None else {"last_error": problem[: providers.ERROR_LIMIT]}
                 if found:
-                    merged = {**providers.readable(now), **found}
+                    merged = {**providers.readable(locked), **found}
                     values |= {"credentials": providers.sealed(row.account_id, merged), "version": F("version") + 1}
                 if values:
                     await ChannelConnection.filter(id=row.id).update(**values)
                     changed.event("channel.updated")
                 return await providers.channel_connection(row.id, actor.account_id)
-        row = now
+        row = locked
     return row
 
 

@@ -44,8 +44,8 @@ async def renew(row: ChannelConnection) -> bool:
             await providers.note_channel(row, "The access token has ended or was withdrawn: connect the channel again.")
         return False
     async with change(row.account_id) as changed:
-        now = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
-        stored = providers.same_credentials(now, row)
+        locked = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
+        stored = providers.same_credentials(locked, row)
         if stored:
             await ChannelConnection.filter(id=row.id).update(
                 credentials=providers.sealed(row.account_id, renewed), version=F("version") + 1

@@ -31,16 +31,16 @@ async def refused(connection: ProcessorConnection, error: IntegrationError) -> b
     if error.retryable or error.ambiguous or error.reason not in providers.REFUSED:
         return False
     async with change(connection.account_id) as changed:
-        now = await providers.lock_processor(connection.account_id, connection.id) or connection
-        advice = providers.advice(now, error.reason)
-        if not providers.same_credentials(now, connection):
+        locked = await providers.lock_processor(connection.account_id, connection.id) or connection
+        advice = providers.advice(locked, error.reason)
+        if not providers.same_credentials(locked, connection):
             return False
-        if error.reason in REVOKED and now.connected:
-            await disconnect(changed, now, advice=advice)
+        if error.reason in REVOKED and locked.connected:
+            await disconnect(changed, locked, advice=advice)
             return True
-        if now.last_error == advice:
+        if locked.last_error == advice:
             return False
-        await ProcessorConnection.filter(id=now.id).update(last_error=advice)
+        await ProcessorConnection.filter(id=locked.id).update(last_error=advice)
         changed.event("processor.updated")
         return True
 
@@ -89,20 +89,20 @@ async def answered(connection: ProcessorConnection) -> None:
     if connection.connected or connection.last_error not in ended_by:
         return
     async with change(connection.account_id) as changed:
-        now = await providers.lock_processor(connection.account_id, connection.id) or connection
-        subject = public_id("prc", now.id)
-        turns = AuditEntry.filter(account_id=now.account_id, subject=subject, action__in=[CONFIGURED, DISCONNECTED])
+        locked = await providers.lock_processor(connection.account_id, connection.id) or connection
+        subject = public_id("prc", locked.id)
+        turns = AuditEntry.filter(account_id=locked.account_id, subject=subject, action__in=[CONFIGURED, DISCONNECTED])
         newest = await turns.order_by("-id").first()
         by_vendor = newest is not None and newest.action == DISCONNECTED and newest.actor_kind == "system"
-        if now.connected or not by_vendor or not providers.same_credentials(now, connection):
+        if locked.connected or not by_vendor or not providers.same_credentials(locked, connection):
             return
-        others = ProcessorConnection.filter(account_id=now.account_id)
+        others = ProcessorConnection.filter(account_id=locked.account_id)
         chosen = await others.filter(is_default=True, connected=True).exists()
         # As first_choice: no test connection after a live one.
-        wanted = not now.test_mode or not await others.filter(test_mode=False).exists()
-        await ProcessorConnection.filter(id=now.id).update(
+        wanted = not locked.test_mode or not await others.filter(test_mode=False).exists()
+        await ProcessorConnection.filter(id=locked.id).update(
             connected=True, is_default=wanted and not chosen, last_error=None, version=F("version") + 1
         )
         changed.event("processor.updated")
-        await audit_log.record(system_actor(now.account_id), RECONNECTED, subject, {"processor": now.processor})
-        log.info("processor_reconnected", provider=now.processor)
+        await audit_log.record(system_actor(locked.account_id), RECONNECTED, subject, {"processor": locked.processor})
+        log.info("processor_reconnected", provider=locked.processor)

@@ -315,14 +315,14 @@ async def check_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorC
     else:
         await processor_health.answered(row)
     async with change(actor.account_id, actor_id=actor.user_id) as changed:
-        now = await providers.lock_processor(actor.account_id, row.id) or row
-        problem = now.last_error
-        if providers.same_credentials(now, row):  # else the answer is about replaced credentials
+        locked = await providers.lock_processor(actor.account_id, row.id) or row
+        problem = locked.last_error
+        if providers.same_credentials(locked, row):  # else the answer is about replaced credentials
             if refusal is not None:
                 problem = refusal.message[: providers.ERROR_LIMIT]
-            elif now.last_error == row.last_error:  # a newer error stays
-                problem = providers.webhook_problem(now)
-        if now.last_error != problem:
+            elif locked.last_error == row.last_error:  # a newer error stays
+                problem = providers.webhook_problem(locked)
+        if locked.last_error != problem:
             await ProcessorConnection.filter(id=row.id).update(last_error=problem)
             changed.event("processor.updated")
         await audit_log.record(actor, "processor.tested", public_id("prc", row.id), {"passed": refusal is None})

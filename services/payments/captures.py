@@ -193,10 +193,10 @@ async def block(session: CheckoutSession) -> CheckoutSession | None:
     """Prevent new captures of a checkout; return it if a capture has already begun."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         await request_rows.lock(session.account_id, session.payment_request_id)
-        now = await CheckoutSession.get(id=session.id)
-        if _is_claimed(now):
-            return now
-        await CheckoutSession.filter(id=now.id, closing_at=None).update(closing_at=changed.now)
+        fresh = await CheckoutSession.get(id=session.id)
+        if _is_claimed(fresh):
+            return fresh
+        await CheckoutSession.filter(id=fresh.id, closing_at=None).update(closing_at=changed.now)
         return None
 
 
@@ -204,8 +204,8 @@ async def notify_unresolved(session: CheckoutSession) -> None:
     """Ask the team to check a capture's unknown outcome at the processor, once per capture."""
     async with change(session.account_id, rows=[session.payment_request_id]) as changed:
         request = await request_rows.lock(session.account_id, session.payment_request_id)
-        now = await CheckoutSession.get(id=session.id)
-        if not _is_claimed(now):
+        fresh = await CheckoutSession.get(id=session.id)
+        if not _is_claimed(fresh):
             return
         log.error("capture_unresolved", checkout_session_id=str(session.id))
         await notifications.notify(
@@ -214,5 +214,5 @@ async def notify_unresolved(session: CheckoutSession) -> None:
             CardKind.PAYMENT_MISMATCH,
             title=activity_cards.NOT_CONFIRMED,
             body=activity_cards.capture_unconfirmed(request, await changed.locale()),
-            cause_key=f"capture_unconfirmed:{now.id}:{now.capture_n}",
+            cause_key=f"capture_unconfirmed:{fresh.id}:{fresh.capture_n}",
         )

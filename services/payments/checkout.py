@@ -260,8 +260,8 @@ async def _store_answer(found: PaymentRequest, prepared: _Prepared, made: Checko
         raise errors.ProcessorUnavailable
     else:
         return Opened(url=session.url, state="open")
-    now = await PaymentRequest.get(id=found.id)
-    state = await checkout_page.state_now(now)
+    fresh = await PaymentRequest.get(id=found.id)
+    state = await checkout_page.state_now(fresh)
     if state == "open":
         raise errors.ProcessorUnavailable  # it has ended; pressing Pay again opens the next one
     return Opened(url=None, state=state)

@@ -67,20 +67,23 @@ async def _release(request: PaymentRequest, *, actor: Actor | None, save: Save |
         cards += await _cancel_payment(session)
     actor_id = actor.user_id if actor is not None else None
     async with change(request.account_id, actor_id=actor_id, rows=[request.id]) as changed:
-        now = await request_rows.lock(request.account_id, request.id)
-        if now.status == Status.PROCESSING and now.released_at is None:
-            _refuse_unreleasable(now)  # another payment may have begun meanwhile
-            cards += (await recorder.record_release(changed, now)).cards
-        elif now.status in (Status.PAID, Status.VOID):
-            _refuse_unreleasable(now)
+        locked = await request_rows.lock(request.account_id, request.id)
+        if locked.status == Status.PROCESSING and locked.released_at is None:
+            _refuse_unreleasable(locked)  # another payment may have begun meanwhile
+            cards += (await recorder.record_release(changed, locked)).cards
+        elif locked.status in (Status.PAID, Status.VOID):
+            _refuse_unreleasable(locked)
         if actor is not None:
             await audit_log.record(
-                actor, "payment_link.release", public_id("pr", now.id), {"request": now.number, "status": now.status}
+                actor,
+                "payment_link.release",
+                public_id("pr", locked.id),
+                {"request": locked.number, "status": locked.status},
             )
         card = cards[-1] if cards else None
         if save is not None:
             await save({"card": str(card.id) if card is not None else None})
-    return Released(request=now, card=card)
+    return Released(request=locked, card=card)
 
 
 def _refuse_unreleasable(request: PaymentRequest) -> None:

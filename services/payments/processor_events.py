@@ -233,19 +233,19 @@ async def _disconnect(
     changed: Change, connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent
 ) -> None:
     await Account.filter(id=connection.account_id).select_for_update(no_key=True).get()
-    now = await providers.processor_connection(connection.id, connection.account_id)
+    fresh = await providers.processor_connection(connection.id, connection.account_id)
     configured = AuditEntry.filter(
-        account_id=now.account_id, action=processor_health.CONFIGURED, subject=public_id("prc", now.id)
+        account_id=fresh.account_id, action=processor_health.CONFIGURED, subject=public_id("prc", fresh.id)
     )
     newest = await configured.order_by("-id").first()
     reported_at = event.created_at
     before = newest is not None and reported_at is not None and reported_at < newest.occurred_at - CLOCKS_DIFFER
-    if not now.connected or before:  # connected again since
+    if not fresh.connected or before:  # connected again since
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
         return
-    name = providers.processor_name(now)
+    name = providers.processor_name(fresh)
     advice = f"{name} no longer allows Paythread on this account. Connect it again under Settings → Payments."
-    await processor_health.disconnect(changed, now, advice=advice)
+    await processor_health.disconnect(changed, fresh, advice=advice)
     await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="recorded")
 
 

@@ -70,7 +70,7 @@ async def _reconcile_checkout(session: CheckoutSession, found: Reconciled) -> No
         found.unread.append(f"{name}: not read: the processor can't be used")
         return
     found.read += 1
-    now = await CheckoutSession.get(id=session.id)
+    fresh = await CheckoutSession.get(id=session.id)
     request_now, facts_now = await _load_state(session)
     changes = [
         f"{fact.kind} {fact.external_id} {fact.outcome} {Money(fact.amount_minor, fact.currency).formatted('en-US')} was missing"
@@ -79,8 +79,8 @@ async def _reconcile_checkout(session: CheckoutSession, found: Reconciled) -> No
     ]
     if request.status != request_now.status:
         changes.append(f"request {request.status} -> {request_now.status}")
-    if session.status != now.status:
-        changes.append(f"checkout {session.status} -> {now.status}")
+    if session.status != fresh.status:
+        changes.append(f"checkout {session.status} -> {fresh.status}")
     if changes:
         found.differed.append(f"{name}: {'; '.join(changes)}")
 

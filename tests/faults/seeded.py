@@ -1213,8 +1213,8 @@ FAULTS: Final = (
         "checkout",
         "revoked-key-offered-on",
         "services/connections/processor_health.py",
-        "        if error.reason in REVOKED and now.connected:",
-        "        if error.reason in () and now.connected:",
+        "        if error.reason in REVOKED and locked.connected:",
+        "        if error.reason in () and locked.connected:",
         REFUSED,
     ),
     _fault(
