@@ -50,8 +50,8 @@ async def facts_of(row: Refund) -> list[MoneyFact]:
     ).order_by("id")
 
 
-async def ask(row: Refund, actor: Actor, *, now: bool) -> None:
-    """Call the processor with the stored key and record its answer; `now`: the caller reports a refusal."""
+async def ask(row: Refund, actor: Actor, *, caller_reports: bool) -> None:
+    """Call the processor with the stored key and record its answer; `caller_reports`: it reports a refusal to the team itself."""
     connection = await providers.processor_connection(row.processor_connection_id, row.account_id)
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
@@ -71,8 +71,8 @@ async def ask(row: Refund, actor: Actor, *, now: bool) -> None:
         elif not error.retryable:
             # Only the first call's refusal proves that no refund was made.
             fresh = await Refund.get(id=row.id)
-            if now or (await _find_at_processor(fresh, connection)) is False:
-                await _mark_failed(fresh, _error_text(error), notify=not now)
+            if caller_reports or (await _find_at_processor(fresh, connection)) is False:
+                await _mark_failed(fresh, _error_text(error), notify=not caller_reports)
         # A call that was never sent stays PENDING; its job repeats it.
         return
     await _record(row, connection, statement, actor)
@@ -286,7 +286,7 @@ async def _check(row: Refund) -> None:
         return
     # A creation time in the future: the clock was set back, and the key may be forgotten.
     if -CLOCK_SKEW < datetime.now(UTC) - row.created_at < _key_life(connection):
-        await ask(row, system, now=False)
+        await ask(row, system, caller_reports=False)
         row = await Refund.get(id=row.id)
         if row.status not in UNDECIDED or row.external_id is not None:
             return

@@ -58,7 +58,7 @@ async def refund(
 
     async def run(save: idempotency.Save) -> Refunded:
         row = await _check_and_prepare(actor, payment_id, amount, RefundReason(reason), tell_contact_on, save)
-        await refund_outcomes.ask(row, actor, now=True)
+        await refund_outcomes.ask(row, actor, caller_reports=True)
         return await _load_result(row.id, actor)
 
     async def rebuild(ids: dict[str, Any]) -> Refunded:
@@ -149,7 +149,7 @@ async def prepare(
 
 async def submit(row: Refund, actor: Actor) -> None:
     """Ask the processor for a prepared refund."""
-    await refund_outcomes.ask(row, actor, now=False)
+    await refund_outcomes.ask(row, actor, caller_reports=False)
 
 
 def _refuse_kind(charge: PaymentView) -> None:

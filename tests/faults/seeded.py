@@ -426,7 +426,7 @@ FAULTS: Final = (
         "refunds",
         "refund-given-up-for-the-refusal-of-a-repeat",
         "services/payments/refund_outcomes.py",
-        "if now or (await _find_at_processor(fresh, connection)) is False:",
+        "if caller_reports or (await _find_at_processor(fresh, connection)) is False:",
         "if True:",
         REFUNDS,
     ),

@@ -135,7 +135,7 @@ async def test_a_webhook_that_is_faster_than_the_answer_is_the_same_refund(world
     world.vendor.keys["rfd_1"] = world.vendor.give_back(charge).external_id
     await world.deliver()
     assert await world.cards(request) == ["PAYMENT_RECEIVED", "REFUND_ISSUED"]
-    await refund_outcomes.ask(slow, world.actor, now=True)
+    await refund_outcomes.ask(slow, world.actor, caller_reports=True)
     assert (await Refund.get(id=slow.id)).status == "SUCCEEDED"
     assert await world.cards(request) == ["PAYMENT_RECEIVED", "REFUND_ISSUED"]
     assert len(world.vendor.refunds()) == 1
