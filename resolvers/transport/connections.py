@@ -2,8 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -16,12 +16,12 @@ log = structlog.get_logger(__name__)
 
 FORBIDDEN: Final = 4403
 STILL_VALID_S: Final = 3.0
-CHECKED_CONCURRENTLY: Final = 20
+CHECKED_TOGETHER: Final = 500
 # Clients reconnect when they are closed: the other processes sign them on at this pace.
 ENDED_PER_S: Final = 200
 ENDED_EVERY_S: Final = 0.05
 
-StillValid = Callable[[Any], Awaitable[bool]]
+StillValid = Callable[[Sequence[Any]], Awaitable[Sequence[bool]]]  # of viewers
 
 
 class Connection(Protocol):
@@ -30,9 +30,17 @@ class Connection(Protocol):
 
 
 @dataclass(slots=True)
-class _Seat:
+class _Holder:
+    """One viewer with one token. A token may have two: its role changed between their sign-ons."""
+
     key: str
     viewer: Viewer | None
+    connections: set[Connection] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Seat:
+    holder: _Holder
     timer: asyncio.TimerHandle | None
 
 
@@ -44,7 +52,7 @@ class Connections:
         self._still_valid = still_valid
         self._check_s = check_s
         self._seats: dict[Connection, _Seat] = {}
-        self._by_key: dict[str, set[Connection]] = {}
+        self._by_key: dict[str, list[_Holder]] = {}
         self._watch: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -52,18 +60,23 @@ class Connections:
 
     def admit(self, connection: Connection, key: str, viewer: Viewer | None) -> bool:
         """False if the token or the process is at its limit."""
-        same = self._by_key.get(key, set())
-        if len(same) >= self._limits.sockets_per_token or len(self._seats) >= self._limits.sockets:
+        holders = self._by_key.get(key, [])
+        of_token = sum(len(holder.connections) for holder in holders)
+        if of_token >= self._limits.sockets_per_token or len(self._seats) >= self._limits.sockets:
             return False
         timer = None
         expires_at = viewer.expires_at if viewer is not None else None
         if expires_at is not None:
             left_s = max(0.0, (expires_at - datetime.now(UTC)).total_seconds())
             timer = asyncio.get_running_loop().call_later(left_s, connection.end, FORBIDDEN, "Token expired")
-        self._seats[connection] = _Seat(key, viewer, timer)
-        self._by_key.setdefault(key, set()).add(connection)
+        holder = next((holder for holder in holders if holder.viewer == viewer), None)
+        if holder is None:
+            holder = _Holder(key, viewer)
+            self._by_key.setdefault(key, []).append(holder)
+        holder.connections.add(connection)
+        self._seats[connection] = _Seat(holder, timer)
         if self._still_valid is not None and viewer is not None and self._watch is None:
-            self._watch = asyncio.create_task(self._check_regularly(), name="connections:still-valid")
+            self._watch = asyncio.create_task(self._check_regularly(self._still_valid), name="connections:still-valid")
         return True
 
     def leave(self, connection: Connection) -> None:
@@ -73,10 +86,14 @@ class Connections:
             return
         if seat.timer is not None:
             seat.timer.cancel()
-        same = self._by_key[seat.key]
-        same.discard(connection)
-        if not same:
-            del self._by_key[seat.key]
+        holder = seat.holder
+        holder.connections.discard(connection)
+        if not holder.connections:
+            holders = [other for other in self._by_key[holder.key] if other is not holder]
+            if holders:
+                self._by_key[holder.key] = holders
+            else:
+                del self._by_key[holder.key]
         if not self._seats and self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -93,27 +110,20 @@ class Connections:
                 if connection in self._seats:
                     connection.end(code, reason)
 
-    async def _check_regularly(self) -> None:
+    async def _check_regularly(self, still_valid: StillValid) -> None:
         while True:
             await asyncio.sleep(self._check_s)
-            keys = tuple(self._by_key)
-            for first in range(0, len(keys), CHECKED_CONCURRENTLY):
-                await asyncio.gather(*(self._check(key) for key in keys[first : first + CHECKED_CONCURRENTLY]))
+            holders = [holder for same in self._by_key.values() for holder in same if holder.viewer is not None]
+            for first in range(0, len(holders), CHECKED_TOGETHER):
+                await self._check(holders[first : first + CHECKED_TOGETHER], still_valid)
 
-    async def _check(self, key: str) -> None:
-        # One token may have sockets of two viewers: its role changed between their sign-ons.
-        viewers: list[Viewer] = []
-        for connection in self._by_key.get(key, ()):
-            seated = self._seats[connection].viewer
-            if seated is not None and seated not in viewers:
-                viewers.append(seated)
-        for viewer in viewers:
-            try:
-                if self._still_valid is None or await self._still_valid(viewer):
-                    continue
-            except Exception as error:  # noqa: BLE001 top of the loop; a failed check closes nothing
-                log.warning("checking a credential failed", error=type(error).__name__)
-                continue
-            for connection in tuple(self._by_key.get(key, ())):
-                if self._seats[connection].viewer == viewer:
-                    connection.end(FORBIDDEN, "Access was revoked")
+    @staticmethod
+    async def _check(holders: list[_Holder], still_valid: StillValid) -> None:
+        try:
+            answers = await still_valid([holder.viewer for holder in holders])
+        except Exception as error:  # noqa: BLE001 top of the loop; a failed check closes nothing
+            log.warning("checking credentials failed", error=type(error).__name__)
+            return
+        for holder, valid in zip(holders, answers, strict=True):
+            for connection in () if valid else tuple(holder.connections):
+                connection.end(FORBIDDEN, "Access was revoked")

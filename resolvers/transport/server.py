@@ -10,17 +10,21 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
+
+from resolvers.transport.keepalive import PING, Keepalive
 
 HEAD_S: Final = 10.0
 HEAD_BYTES: Final = 65_536
 HEADERS: Final = 100
 SOCKET_MESSAGE_BYTES: Final = 131_072
-PING_S: Final = 20.0
+PING_S: Final = 20.0  # a client has as long to answer
 GRACE_S: Final = 15
 # Linux: drop a connection whose peer acknowledges nothing for this long, even if idle.
 TCP_USER_TIMEOUT_MS: Final = 30_000
@@ -133,8 +137,14 @@ class HeadTimeout(HttpToolsProtocol):
             self._timer = None
 
 
+_keepalives: WeakKeyDictionary[uvicorn.Config, Keepalive] = WeakKeyDictionary()
+
+
 class SocketServer(WebSocketsSansIOProtocol):
     """Aborts a WebSocket whose client stops answering, and exposes the transport to the application."""
+
+    _keepalive: Keepalive | None = None
+    _pong_missing = False
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -156,9 +166,30 @@ class SocketServer(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
-    def keepalive_timeout(self) -> None:
-        # uvicorn closes with 1011, which the npm client never retries, and waits for a client that does not read.
-        self.transport.abort()
+    # uvicorn's own pings take two timers and a new frame each, and close with 1011, which the npm client never retries.
+    def start_keepalive(self) -> None:
+        if self.ping_interval:
+            keepalive = self._keepalive = _keepalives.get(self.config)
+            if keepalive is None:
+                keepalive = self._keepalive = _keepalives[self.config] = Keepalive(self.ping_interval)
+            keepalive.add(self)
+
+    def stop_keepalive(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.remove(self)
+
+    def ping(self) -> None:
+        if self.close_sent or self.transport.is_closing():
+            return
+        if self._pong_missing:
+            # A closing frame would wait behind what the client does not read.
+            self.transport.abort()
+            return
+        self._pong_missing = True
+        self.transport.write(PING)
+
+    def handle_pong(self, event: Frame) -> None:
+        self._pong_missing = False
 
 
 class Server(uvicorn.Server):
@@ -217,7 +248,6 @@ def server_config(app: Any, **options: Any) -> uvicorn.Config:
         "ws_max_size": SOCKET_MESSAGE_BYTES,
         "ws_per_message_deflate": False,
         "ws_ping_interval": PING_S,
-        "ws_ping_timeout": PING_S,
         # Without it one open event stream blocks SIGTERM forever.
         "timeout_graceful_shutdown": GRACE_S,
         "server_header": False,

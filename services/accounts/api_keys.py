@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from models import database
 from models.errors import Invalid, NotFound, Refusals
 from models.ids import public_id, uuid7
 from models.tables import ApiKey
@@ -164,21 +166,21 @@ async def actor_of(token: str) -> Actor | None:
     )
 
 
-async def still_valid(actor: Actor) -> bool:
-    key = await _state_by_id(UUID(actor.credential))
-    return key is not None and key.valid and key.role == actor.role
-
-
-async def _state_by_id(key_id: UUID) -> _State | None:
-    known: _State | None = credential_cache.get(("key id", str(key_id)))
-    if known is not None:
-        return known
-    row = await ApiKey.get_or_none(id=key_id)
-    if row is None:
-        return None
-    state = _state_of(row)
-    credential_cache.put(("key id", str(key_id)), state)
-    return state
+async def valid_among(actors: Sequence[Actor]) -> set[Actor]:
+    if not actors:
+        return set()
+    of_keys, ids = database.among("id", list({UUID(actor.credential) for actor in actors}))
+    found = await database.records(
+        f"SELECT id, account_id, role, expires_at FROM api_key WHERE revoked_at IS NULL AND {of_keys}",  # noqa: S608 (only constants are put in)
+        ids,
+    )
+    now = datetime.now(UTC)
+    valid = {
+        (str(database.to_uuid(id)), database.to_uuid(account_id), role)
+        for id, account_id, role, expires_at in found
+        if expires_at is None or database.to_time(expires_at) > now
+    }
+    return {actor for actor in actors if (actor.credential, actor.account_id, actor.role) in valid}
 
 
 def _state_of(row: ApiKey) -> _State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -155,17 +156,29 @@ async def actor_of(token: str) -> Actor | None:
     )
 
 
-async def still_valid(actor: Actor) -> bool:
-    if actor.user_id is None:
-        return False
-    state = await _user_state(actor.user_id, actor.credential)
-    return (
-        state is not None
-        and state.valid
-        and state.role == actor.role
-        and state.token_version == actor.token_version
-        and state.account_id == actor.account_id
+async def valid_among(actors: Sequence[Actor]) -> set[Actor]:
+    if not actors:
+        return set()
+    of_users, users = database.among("id", list({actor.user_id for actor in actors}))
+    of_families, families = database.among("family_id", list({UUID(actor.credential) for actor in actors}))
+    found = await database.records(
+        "SELECT id, account_id, role, token_version FROM user_account"  # noqa: S608 (only constants are put in)
+        f" WHERE disabled_at IS NULL AND {of_users}",
+        users,
     )
+    revoked = await database.records(
+        f"SELECT DISTINCT family_id FROM refresh_token WHERE revoked_at IS NOT NULL AND {of_families}",  # noqa: S608 (only constants are put in)
+        families,
+    )
+    now = {database.to_uuid(id): (database.to_uuid(account_id), role, int(ver)) for id, account_id, role, ver in found}
+    ended = {str(database.to_uuid(family_id)) for (family_id,) in revoked}
+    return {
+        actor
+        for actor in actors
+        if actor.credential not in ended
+        and actor.user_id is not None
+        and now.get(actor.user_id) == (actor.account_id, actor.role, actor.token_version)
+    }
 
 
 def claims_of(token: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -130,9 +131,16 @@ async def authenticate(credential: str) -> Visit | None:
     return _visit(row, shown if shown is not None and shown.subject == row.external_id else None)
 
 
-async def still_valid(visit: Visit) -> bool:
-    row = await Visitor.get_or_none(id=visit.visitor_id, external_id=visit.external_id)
-    return row is not None and await open_widget(row.channel_connection_id) is not None
+async def still_valid(visits: Sequence[Visit]) -> list[bool]:
+    rows = {row.id: row for row in await Visitor.filter(id__in=[visit.visitor_id for visit in visits])}
+    widgets = {row.channel_connection_id for row in rows.values()}
+    open_widgets = {id for id in widgets if await open_widget(id) is not None}
+    return [
+        (row := rows.get(visit.visitor_id)) is not None
+        and row.external_id == visit.external_id
+        and row.channel_connection_id in open_widgets
+        for visit in visits
+    ]
 
 
 async def _find_by_token(token: str) -> Visitor | None:

@@ -1,7 +1,7 @@
 """A small schema behind the real view on a real uvicorn server."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -68,9 +68,9 @@ class World:
             raise self.authentication_fails
         return self.people.get(token)
 
-    async def still_valid(self, person: Person) -> bool:
+    async def still_valid(self, people: Sequence[Person]) -> list[bool]:
         self.checked += 1
-        return person.name not in self.revoked
+        return [person.name not in self.revoked for person in people]
 
     def context(self, request: Any, parameters: dict[str, Any] | None) -> Ctx:
         return Ctx(self)

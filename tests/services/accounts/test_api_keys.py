@@ -32,11 +32,11 @@ async def test_an_api_key_is_stored_as_hash_and_works_until_revoked(team: Team) 
         str(row.id),
     )
     assert (await ApiKey.get(id=row.id)).last_used_at is not None
-    assert await authentication.still_valid(actor)
+    assert await authentication.still_valid([actor]) == [True]
     await api_keys.revoke(team.owner, row.id)
     await api_keys.revoke(team.owner, row.id)
     assert await authentication.authenticate(token) is None
-    assert not await authentication.still_valid(actor)
+    assert await authentication.still_valid([actor]) == [False]
     actions = [entry.action for entry in await AuditEntry.all().order_by("id")]
     assert actions == ["api_key.created", "api_key.revoked"]
 
@@ -59,7 +59,7 @@ async def test_a_key_ends_when_it_was_said_or_in_a_year(team: Team, monkeypatch:
         while await authentication.authenticate(token) is not None:
             await asyncio.sleep(0.05)
     assert datetime.now(UTC) >= soon
-    assert not await authentication.still_valid(actor)
+    assert await authentication.still_valid([actor]) == [False]
     # Made before keys ended.
     await ApiKey.filter(id=row.id).update(expires_at=None)
     credential_cache._cache.clear()

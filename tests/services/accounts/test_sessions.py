@@ -119,10 +119,10 @@ async def test_signing_out_ends_this_sign_in_only_and_everywhere_ends_all(user: 
     await sessions.sign_out(actor, third.refresh_token, everywhere=False)
     assert await authentication.authenticate(here.access_token) is None
     assert await authentication.authenticate(third.access_token) is None
-    assert not await authentication.still_valid(actor)
-    assert await authentication.still_valid(other)
+    assert await authentication.still_valid([actor]) == [False]
+    assert await authentication.still_valid([other]) == [True]
     await sessions.sign_out(other, None, everywhere=True)
-    assert not await authentication.still_valid(other)
+    assert await authentication.still_valid([other]) == [False]
     for tokens in (here, there, third):
         assert await authentication.authenticate(tokens.access_token) is None
         with pytest.raises(SignInFailed):
@@ -146,13 +146,13 @@ async def test_a_changed_role_or_disabled_user_ends_open_sockets_once_the_cache_
     assert actor is not None
     clock = [1_000_000.0]
     monkeypatch.setattr(credential_cache, "_clock", lambda: clock[0])
-    assert await authentication.still_valid(actor)
+    assert await authentication.still_valid([actor]) == [True]
     await User.filter(id=user.id).update(role="VIEWER")
     clock[0] += credential_cache.CACHE_S + 0.1
-    assert not await authentication.still_valid(actor)
+    assert await authentication.still_valid([actor]) == [False]
     await User.filter(id=user.id).update(role="ADMIN")
     clock[0] += credential_cache.CACHE_S + 0.1
-    assert await authentication.still_valid(actor)
+    assert await authentication.still_valid([actor]) == [True]
     await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
     clock[0] += credential_cache.CACHE_S + 0.1
-    assert not await authentication.still_valid(actor)
+    assert await authentication.still_valid([actor]) == [False]
