@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from tortoise import fields
 from tortoise.backends.base.client import BaseDBAsyncClient
-from tortoise.models import Model
+from tortoise.models import Model, ModelMeta
 
 from models import searching
 from models.ids import uuid7
@@ -50,7 +50,14 @@ FOREIGN_KEYS = {
 }
 
 
-class Row(Model):
+class _Quick(ModelMeta):
+    """Builds a table's class without reading its `#:` comments, which would parse this file once per table (0.2 s)."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> ModelMeta:
+        return super().__new__(cls, name, bases, {**attrs, "_no_comments": True})
+
+
+class Row(Model, metaclass=_Quick):
     """Ids are UUIDv7, in order of creation."""
 
     id = fields.UUIDField(primary_key=True, default=uuid7)
@@ -656,7 +663,7 @@ class Job(Row):
         table = "job"
 
 
-class Tick(Model):
+class Tick(Model, metaclass=_Quick):
     name = fields.CharField(max_length=60, primary_key=True)
     every_ms = fields.IntField()
     next_at = fields.DatetimeField()
