@@ -13,6 +13,10 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+# isort: off
+from models import quick_imports  # noqa: F401 (before everything that imports Tortoise and structlog)
+
+# isort: on
 import services.payments.due_dates
 import services.payments.sweeper  # noqa: F401 (its jobs register themselves)
 from integrations.broadcast import open_bus
