@@ -12,10 +12,9 @@ from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast, overload
 from uuid import UUID
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import orjson
 import structlog
 from tortoise.backends.base.client import TransactionalDBClient
@@ -23,16 +22,18 @@ from tortoise.context import TortoiseContext, get_current_context
 from tortoise.exceptions import OperationalError
 
 from models.database_url import Dialect, dialect_of, postgres_arguments, sqlite_path
-from models.engine_postgres import SafePostgresClient
-from models.engine_postgres import SafeTransaction as PostgresTransaction
 from models.engine_sqlite import SafeSqliteClient, utc_text
 from models.engine_sqlite import SafeTransaction as SqliteTransaction
-from models.storable import json_text, storable
+from models.storable import StorableTexts, json_text, storable
+
+if TYPE_CHECKING:  # asyncpg is loaded on PostgreSQL only
+    from models.engine_postgres import SafePostgresClient
+    from models.engine_postgres import SafeTransaction as PostgresTransaction
 
 log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
-_AnyClient = SafeSqliteClient | SqliteTransaction | SafePostgresClient | PostgresTransaction
+_AnyClient: TypeAlias = "SafeSqliteClient | SqliteTransaction | SafePostgresClient | PostgresTransaction"
 
 # One alias per engine: Tortoise caches INSERTs by alias and table, and one process may open both engines in turn.
 _ALIASES: dict[Dialect, str] = {"sqlite": "sqlite", "postgres": "pg"}
@@ -105,7 +106,7 @@ class _Opened:
     url: str
     context: TortoiseContext
     loop: asyncio.AbstractEventLoop
-    aside: SafePostgresClient | None
+    aside: "SafePostgresClient | None"
     users: int = 1
 
 
@@ -147,10 +148,12 @@ async def open_database(database_url: str, **options: Any) -> AsyncIterator[None
                 await opened.aside.close()
 
 
-def _separate_client(database_url: str) -> SafePostgresClient | None:
+def _separate_client(database_url: str) -> "SafePostgresClient | None":
     # A heartbeat must not wait for the pool.
     if dialect_of(database_url) == "sqlite":
         return None
+    from models.engine_postgres import SafePostgresClient
+
     config = tortoise_config(database_url, pool_min=0, pool_max=1, command_timeout_s=ASIDE_WITHIN_S)
     (connection,) = config["connections"].values()
     return SafePostgresClient(connection_name="aside", **connection["credentials"])
@@ -161,9 +164,9 @@ def _client() -> _AnyClient:
     if context is None or context.default_connection is None:
         raise RuntimeError("no database is open: use models.database.open_database")
     client = context.connections.get(context.default_connection)
-    if not isinstance(client, _AnyClient):
+    if not isinstance(client, StorableTexts):
         raise RuntimeError("the open database does not use the engine modules of models/")
-    return client
+    return cast("_AnyClient", client)
 
 
 def dialect() -> Dialect:
@@ -412,6 +415,8 @@ async def try_write() -> None:
             "CREATE TEMP TABLE probe ON COMMIT DROP AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 64)"
         )
     except OperationalError as error:
+        import asyncpg  # type: ignore[import-untyped]  # it ships no types; here on PostgreSQL only
+
         if not isinstance(
             error.__cause__, asyncpg.InsufficientPrivilegeError
         ):  # this role may not create temporary tables

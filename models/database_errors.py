@@ -2,13 +2,12 @@
 
 import asyncio
 import random
-import re
 import socket
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import structlog
 from tortoise.exceptions import BaseORMException, DBConnectionError
 
@@ -17,18 +16,6 @@ log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 
 _TRANSIENT = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-    asyncpg.InsufficientResourcesError,  # disk full, out of memory, too many connections
-    asyncpg.PostgresSystemError,  # the server can't read or write its files
-    asyncpg.OperatorInterventionError,  # shut down, restarted, starting up
-    asyncpg.PostgresConnectionError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, during a failover
-    asyncpg.TransactionTimeoutError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.InternalClientError,  # a connection that was closed a moment ago
     DBConnectionError,
     ConnectionError,
     TimeoutError,
@@ -64,15 +51,23 @@ async def retry_transient(work: Callable[[], Awaitable[_T]]) -> _T:
 
 
 _LOCKED_SQLITE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_DATABASE = (BaseORMException, asyncpg.PostgresError, asyncpg.InterfaceError, sqlite3.Error, OSError)
+_DATABASE = (BaseORMException, sqlite3.Error, OSError)
+
+
+def _postgres() -> Any:
+    """The module `postgres_errors`; None while its driver is not loaded, so that no error can be the driver's."""
+    if "asyncpg" not in sys.modules:
+        return None
+    from models import postgres_errors
+
+    return postgres_errors
 
 
 def is_transient(error: BaseException) -> bool:
     """Whether the work may succeed later. A connection lost at COMMIT may have committed: repeat only with a key."""
+    postgres = _postgres()
     for seen in _chain(error):
-        if isinstance(seen, _TRANSIENT):
-            return True
-        if isinstance(seen, asyncpg.InterfaceError) and re.search("clos(ed|ing)", str(seen)):
+        if isinstance(seen, _TRANSIENT) or (postgres is not None and postgres.is_transient(seen)):
             return True
         if isinstance(seen, sqlite3.OperationalError):
             return _sqlite_code(seen) in _TRANSIENT_SQLITE
@@ -80,29 +75,33 @@ def is_transient(error: BaseException) -> bool:
 
 
 def is_locked(error: BaseException) -> bool:
+    postgres = _postgres()
     return any(
-        isinstance(seen, asyncpg.LockNotAvailableError)
+        (postgres is not None and isinstance(seen, postgres.LOCKED))
         or (isinstance(seen, sqlite3.OperationalError) and _sqlite_code(seen) in _LOCKED_SQLITE)
         for seen in _chain(error)
     )
 
 
 def is_full(error: BaseException) -> bool:
+    postgres = _postgres()
     return any(
-        isinstance(seen, asyncpg.DiskFullError)
+        (postgres is not None and isinstance(seen, postgres.FULL))
         or (isinstance(seen, sqlite3.OperationalError) and _sqlite_code(seen) == sqlite3.SQLITE_FULL)
         for seen in _chain(error)
     )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
+    postgres = _postgres()
+    of_databases = _DATABASE if postgres is None else (*_DATABASE, *postgres.ALL)
     seen: BaseException | None = error
     while seen is not None:
         yield seen
         # Tortoise wraps the driver's error as its first argument, not always as the cause.
         inner = seen.args[0] if isinstance(seen, BaseORMException) and seen.args else None
         # Other errors, such as a vendor's timeout, keep their own meaning whatever caused them.
-        cause = seen.__cause__ if isinstance(seen, _DATABASE) else None
+        cause = seen.__cause__ if isinstance(seen, of_databases) else None
         seen = inner if isinstance(inner, BaseException) else cause
 
 

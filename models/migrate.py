@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # it ships no types
-
 from models import sqlite_statistics
 from models.database_url import Dialect, dialect_of, postgres_arguments, sqlite_path
 
@@ -253,6 +251,8 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 @asynccontextmanager
 async def _connected(database_url: str) -> AsyncIterator[Any]:
+    import asyncpg  # type: ignore[import-untyped]  # it ships no types; here on PostgreSQL only
+
     # The advisory lock belongs to the session, so connect directly, not through the pool.
     connection = await asyncpg.connect(**postgres_arguments(database_url), timeout=30)
     try:
@@ -308,6 +308,8 @@ async def _limit_waits(connection: Any, seconds: float) -> None:
 
 
 async def _until_unlocked(step: Migration, attempt: Callable[[], Awaitable[object]]) -> None:
+    import asyncpg  # on PostgreSQL only
+
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         try:

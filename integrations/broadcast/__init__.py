@@ -13,7 +13,6 @@ from broadcaster import Broadcast
 
 from integrations.broadcast.backend import GAP_MESSAGE, SupervisedBackend
 from integrations.broadcast.bus import GAP, Bus, Hint
-from integrations.broadcast.postgres_backend import PostgresBackend
 
 __all__ = ["CHANNEL", "GAP", "Bus", "Hint", "UnsupportedBusError", "open_bus"]
 
@@ -71,16 +70,19 @@ def _parse(message: str) -> Hint | None:
         return None
 
 
+async def _back_end(name: str) -> Any:
+    # redis-py's import takes 0.2 s: only for such a bus, and not on the event loop.
+    return await asyncio.to_thread(importlib.import_module, f"integrations.broadcast.{name}_backend")
+
+
 async def open_bus(events_url: str) -> Bus:
     """Open and subscribe to the bus, which keeps trying to connect. Raises: UnsupportedBusError."""
     scheme = urlsplit(events_url).scheme
     backend: SupervisedBackend | None = None
     if scheme in ("redis", "rediss"):
-        # redis-py's import takes 0.2 s: only for such a bus, and not on the event loop.
-        module = await asyncio.to_thread(importlib.import_module, "integrations.broadcast.redis_backend")
-        backend = module.RedisBackend(events_url)
+        backend = (await _back_end("redis")).RedisBackend(events_url)
     elif scheme in ("postgres", "postgresql", "asyncpg"):
-        backend = PostgresBackend(events_url)
+        backend = (await _back_end("postgres")).PostgresBackend(events_url)
     elif scheme != "memory":
         raise UnsupportedBusError(UnsupportedBusError.__doc__)
     bus = _BroadcastBus(Broadcast(backend=backend) if backend is not None else Broadcast("memory://"), backend)
