@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 
-from integrations.inbound_mail import charsets, markup, senders, winmail
+from integrations.inbound_mail import charsets, senders
 
 _MAX_HEADER = 2000
 TEXTS = ("text/plain", "text/html")
@@ -20,6 +20,7 @@ TEXTS = ("text/plain", "text/html")
 _UNSHOWN = ("text/x-amp-html", "application/x-amp-html", "text/watch-html", "text/enriched")
 _ALTERNATIVES = (*TEXTS, *_UNSHOWN)
 _PLAIN_FILES = {"message/rfc822": "message.eml", "message/global": "message.eml", "text/calendar": "invite.ics"}
+_TNEF_SIGNATURE = b"\x78\x9f\x3e\x22"  # of winmail.dat
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _WORD = re.compile(r"\w+")
 _IN_BRACKETS = re.compile(r"<[^<>\s]{1,2000}>")  # link addresses
@@ -81,6 +82,8 @@ class Content:
 
     def _add_words(self, part: _Part) -> None:
         if part.message.get_content_type() == "text/html":
+            from integrations.inbound_mail import markup  # loads lxml (5 MB) only where HTML arrives
+
             source = _text(part.message)
             for kind, content in markup.pictures(source):
                 picture = charsets.base64_bytes(content.encode())
@@ -92,7 +95,7 @@ class Content:
 
     def _add_file(self, part: Message) -> None:
         kind, content = part.get_content_type(), _content_bytes(part)
-        unpacked = winmail.unpacked(content) if content.startswith(winmail.SIGNATURE) else None
+        unpacked = _unpacked(content) if content.startswith(_TNEF_SIGNATURE) else None
         if unpacked is not None:
             self.words.append(unpacked[0])
             self.files += [file_of(name, "application/octet-stream", data) for name, data in unpacked[1]]
@@ -138,9 +141,17 @@ class Content:
         if found is None:
             found = _text(part)
             if part.get_content_type() == "text/html":
+                from integrations.inbound_mail import markup  # as above
+
                 found = markup.to_text(found)
             self._text_by_part[id(part)] = found
         return found
+
+
+def _unpacked(content: bytes) -> tuple[str, list[tuple[str, bytes]]] | None:
+    from integrations.inbound_mail import winmail  # loads its library only where winmail.dat arrives
+
+    return winmail.unpacked(content)
 
 
 def _is_text(part: Message) -> bool:

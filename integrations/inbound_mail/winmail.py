@@ -12,7 +12,6 @@ import tnefparse
 
 from integrations.inbound_mail import charsets, markup, senders
 
-SIGNATURE = b"\x78\x9f\x3e\x22"
 _MAX_OBJECTS = 300  # for each, the library copies the rest of the stream
 _MAX_COUNT = 1000  # properties, or values of one
 _HEADER = struct.Struct("<BHHL")
