@@ -15,6 +15,8 @@ WORKDIR /app
 COPY --from=packages /venv /venv
 COPY . ./
 COPY --from=inbox /build/dist inbox/dist
+# The server may not write here, so without this each start would compile the code again.
+RUN python -m compileall -q .
 # SQLite's file, where no DATABASE_URL says otherwise, goes to var/: the only folder that the server may write to.
 RUN mkdir -p var && chown paythread:paythread var
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOST=0.0.0.0 PORT=8000
