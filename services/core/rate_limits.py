@@ -14,7 +14,6 @@ from limits import RateLimitItem
 from limits.aio.storage import MovingWindowSupport, RedisStorage, Storage
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
-from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
 
@@ -199,6 +198,8 @@ class MovingWindows:
         """Whether Redis answers, if it is configured."""
         if self._storage is None:
             return True
+        from redis.exceptions import RedisError  # 0.2 s at start where no Redis is configured
+
         bridge: Any = self._storage.bridge
         try:
             await bridge.get_connection().ping()
