@@ -101,7 +101,7 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class Standing:
     """In minor units of the request's currency."""
 
     status: Status
@@ -200,7 +200,7 @@ def unresolved(payments: Sequence[Fact], counted: frozenset[PaymentKey]) -> dict
     return {charge: rest for charge, rest in left.items() if rest > 0}
 
 
-def position(
+def standing(
     facts: Iterable[Fact],
     *,
     amount_minor: int,
@@ -209,7 +209,7 @@ def position(
     checkout_processing: bool,
     checkout_released: bool = False,
     currency: str = "",
-) -> Position:
+) -> Standing:
     """Derive status and totals. `checkout_processing`: a submitted checkout holds the link; `checkout_released`: one was released."""
     payments = final(facts)
     counted = counting(payments).charges
@@ -233,7 +233,7 @@ def position(
     other_currency = [m for m in arrived if m.currency != currency]
     other_currency_back = _refunded_by_charge([m for m in refunds if m.currency != currency], other_currency)
     all_back = refunded >= received and all(other_currency_back.get(m.key, 0) >= m.amount_minor for m in other_currency)
-    return Position(
+    return Standing(
         status=status,
         settled_minor=settled,
         waived_minor=waived,

@@ -39,7 +39,7 @@ class Run:
             self._until = when
 
 
-Position = Callable[[str], int]  # of a column in a record
+ColumnAt = Callable[[str], int]  # a column's index in a record
 
 
 class Link(Protocol):
@@ -48,7 +48,7 @@ class Link(Protocol):
     @property
     def column(self) -> str: ...
 
-    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]: ...
+    async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]: ...
 
 
 @dataclass
@@ -92,7 +92,7 @@ class OneLink:
     column: str
     selection: RowSelection
 
-    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]:
+    async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
         ids = _keys(records, position(self.column))
         selection = self.selection
         found = await run.records.by_id(selection.type.model, selection.columns, ids)
@@ -110,7 +110,7 @@ class ColumnLink:
     def column(self) -> str:
         return self.reader.column
 
-    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]:
+    async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
         ids = _keys(records, position(self.column))
         found = await run.records.by_id(self.reader.model, ("id", self.reader.wanted), ids)
         return {record[0]: record[1] for record in found}
@@ -123,7 +123,7 @@ class ChildrenLink:
     order: str
     column: str = "id"
 
-    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]:
+    async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
         columns = (*self.selection.columns, self.parent)
         keys = _keys(records, position(self.column))
         found = await run.records.children(self.selection.type.model, columns, self.parent, keys, order=self.order)
@@ -222,7 +222,7 @@ class Connection:
         page, keys, lists = await self.nodes.read(run, parents, self.arguments(run))
         return self.selection.build(run, page, keys, lists)
 
-    async def load(self, run: Run, records: Sequence[Record], position: Position) -> Mapping[Any, Any]:
+    async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
         id, merged = position("id"), position("merged_ids")
         return {
             record[id]: await self.read(run, [UUID(str(record[id])), *map(UUID, to_json(record[merged]) or ())])

@@ -11,7 +11,7 @@ from uuid import UUID
 from models import database, event_log
 from models.ids import public_id
 from models.tables import Account, CheckoutSession, Contact, ContactSummary, MoneyFact, PaymentRequest
-from services.payments.projection import position_of
+from services.payments.projection import standing_of
 from services.thread import contact_totals, request_rows
 
 BATCH = 500  # requests
@@ -106,7 +106,7 @@ async def _compare(requests: Sequence[PaymentRequest]) -> list[tuple[PaymentRequ
 def _request_differences(
     request: PaymentRequest, facts: list[MoneyFact], processing: list[CheckoutSession]
 ) -> Iterator[Difference]:
-    at = position_of(request, facts, processing)
+    at = standing_of(request, facts, processing)
     recomputed = {
         "status": at.status.value,
         "amount_paid_minor": at.settled_minor,

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from models import ledger, rows
-from models.ledger import CardKind, Position, Status
+from models.ledger import CardKind, Standing, Status
 from models.tables import ActivityCard, CheckoutSession, Contact, MoneyFact, PaymentRequest, Refund
 from services.core import jobs
 from services.core.unit_of_work import Change
@@ -89,7 +89,7 @@ async def _mark_sent(changed: Change, cards: list[ActivityCard], request: Paymen
 
 
 def _derive(changed: Change, request: PaymentRequest, fact_set: _FactSet) -> None:
-    at = position_of(request, fact_set.facts, fact_set.sessions)
+    at = standing_of(request, fact_set.facts, fact_set.sessions)
     request.status = at.status.value
     request.released_at = (request.released_at or changed.now) if at.released else None
     request.releasable_at = _releasable_at(request, fact_set.facts, fact_set.sessions)
@@ -176,11 +176,11 @@ def _releasable_at(
     return max(at if delayed else at + HELD_FOR for at, delayed in since)
 
 
-def position_of(request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]) -> Position:
+def standing_of(request: PaymentRequest, facts: list[MoneyFact], sessions: Iterable[CheckoutSession]) -> Standing:
     """What the facts of a request add up to."""
     under_way = [session for session in sessions if session.status == "PROCESSING"]
     released = {session.id for session in sessions if session.released_at is not None}
-    return ledger.position(
+    return ledger.standing(
         payment_views.as_ledger(facts, released=released),
         amount_minor=request.amount_minor,
         currency=request.currency,

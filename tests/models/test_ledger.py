@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ledger import CHARGE_RANK, Fact, Position, Status, counting, final, is_payable, position
+from models.ledger import CHARGE_RANK, Fact, Standing, Status, counting, final, is_payable, standing
 
 T0 = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -59,8 +59,8 @@ def waives(amount_minor: int) -> Fact:
 
 def at(
     *facts: Fact, sent: bool = True, voided: bool = False, processing: bool = False, released: bool = False
-) -> Position:
-    return position(
+) -> Standing:
+    return standing(
         facts,
         amount_minor=1000,
         sent=sent,

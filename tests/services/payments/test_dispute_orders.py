@@ -151,7 +151,7 @@ def test_every_order_of_a_vendors_words_adds_up_to_the_last(name: str) -> None:
         reported = [as_fact(said) for said in statements(name, "pay", words)]
         for order in itertools.permutations(reported):
             for repeated in (order, (*order, order[0]), (order[-1], *order, *order)):
-                at = ledger.position(
+                at = ledger.standing(
                     [*repeated, paid], amount_minor=12500, sent=True, voided=False, checkout_processing=False
                 )
                 assert (at.dispute_state, at.status, at.settled_minor) == (end, "PAID", 12500), (words, order)

@@ -9,7 +9,7 @@ import pytest
 
 from models.tables import ContactSummary, MoneyFact
 from services.payments import payment_views, voids
-from services.payments.projection import position_of
+from services.payments.projection import standing_of
 from services.thread import contact_totals
 from tests import factories
 from tests.services.scripted import World, assert_consistent
@@ -91,7 +91,7 @@ async def test_refunds_and_lost_disputes_together_take_at_most_their_charge(
     assert (got["paid_minor"], got["refunded_minor"]) == (13200, refunded)
     assert got["net_minor"] == 13200 - refunded - lost
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
-    assert position_of(request, facts, []).refunded_minor == refunded
+    assert standing_of(request, facts, []).refunded_minor == refunded
     views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
     left = payment_views.refundable(views)
     assert sum(left.values()) == 700 + max(0, 12500 - sum(refunds) - sum(disputes))
@@ -133,7 +133,7 @@ async def test_a_reversal_ends_with_the_dispute_that_is_won(world: World, words:
     await contact_totals.update(world.account.id, world.contact.id)
     got = await totals(world)
     facts = await MoneyFact.filter(payment_request_id=request.id).order_by("id")
-    assert (got["refunded_minor"], position_of(request, facts, []).refunded_minor) == (refunded, refunded)
+    assert (got["refunded_minor"], standing_of(request, facts, []).refunded_minor) == (refunded, refunded)
     lost = 12500 if words[-1:] == ["SUCCEEDED"] else 0
     assert got["net_minor"] == 25000 - max(refunded, lost)
     views = (await payment_views.payments(world.account.id, [request.id]))[request.id]
