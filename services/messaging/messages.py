@@ -10,9 +10,8 @@ from uuid import UUID
 
 from integrations import inbound_mail
 from models import database
-from models.errors import AlreadyPaid, AlreadyVoid, Forbidden, Invalid, NotFound, Refusal, Refusals
+from models.errors import Forbidden, Invalid, NotFound, Refusal, Refusals
 from models.ids import uuid7
-from models.ledger import Status
 from models.tables import (
     Account,
     ActivityCard,
@@ -267,7 +266,7 @@ async def _check_now(actor: Actor, draft: _Draft, *, now: datetime) -> availabil
     for request in draft.requests:
         if request.id == draft.must_bind:
             with refusals:
-                _refuse_closed(request)
+                payment_links.refuse_closed(request)
     asking = [request for request in draft.requests if payment_links.is_open(request)]
     able = await availability.capability(
         actor,
@@ -286,13 +285,6 @@ async def _check_now(actor: Actor, draft: _Draft, *, now: datetime) -> availabil
         composer.refuse_long(draft.body, draft.connection, field="body")
     refusals.raise_any()
     return able
-
-
-def _refuse_closed(request: PaymentRequest, field: str = "paymentRequestId") -> None:
-    if request.status == Status.PAID:
-        raise AlreadyPaid(field=field)
-    if not payment_links.is_open(request):
-        raise AlreadyVoid(field=field)
 
 
 # ---------------------------------------------------------------------------------------------------------------- write
@@ -342,7 +334,9 @@ async def _check_locked(
         if repeat is not None:
             await resending.refuse(actor, repeat, now=now)
             if draft.requests and not any(payment_links.is_open(request) for request in draft.requests):
-                _refuse_closed(draft.requests[0], "messageId")  # nothing in this message is due any more
+                payment_links.refuse_closed(
+                    draft.requests[0], field="messageId"
+                )  # nothing in this message is due any more
     with refusals:
         able = await _check_now(actor, draft, now=now)
     refusals.raise_any()

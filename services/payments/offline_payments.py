@@ -105,7 +105,7 @@ async def _lock_due(
     request: PaymentRequest | None = None
     with refusals:
         request = await request_rows.lock_visible(actor.account_id, payment_request_id)
-        _refuse_closed(request)
+        _refuse_unpayable(request)
         if await captures.is_under_way(request.id):
             raise errors.PaymentInProgress(field="paymentRequestId")
     with refusals:
@@ -177,7 +177,7 @@ async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
     return await _load_result(actor, fact.id, undone.cards[-1] if undone.cards else None)
 
 
-def _refuse_closed(request: PaymentRequest) -> None:
+def _refuse_unpayable(request: PaymentRequest) -> None:
     if request.status == Status.PAID:
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID or request.void_requested_at is not None:

@@ -227,7 +227,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
     actor.require("request_payment")
     async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
         request = await request_rows.lock_visible(actor.account_id, payment_request_id)
-        refuse_closed(request)
+        payment_links.refuse_closed(request)
         if request.link_copied_at is None:
             request.link_copied_at = changed.now
             request.version += 1
@@ -256,14 +256,6 @@ async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
         await contact_totals.update(actor.account_id, request.contact_id)
         changed.request_event("discarded", request, previous_status=request.status)
         return request
-
-
-def refuse_closed(request: PaymentRequest) -> None:
-    """Raises: AlreadyPaid, AlreadyVoid (also while a void is pending)."""
-    if request.status == Status.PAID:
-        raise errors.AlreadyPaid(field="paymentRequestId")
-    if request.status == Status.VOID or request.void_requested_at is not None:
-        raise errors.AlreadyVoid(field="paymentRequestId")
 
 
 # ------------------------------------------------------------------------------------------------------------- queries

@@ -141,7 +141,7 @@ async def _check(
     refusals = errors.Refusals()
     with refusals:
         request = await payment_requests.get(actor, payment_request_id)
-        payment_requests.refuse_closed(request)
+        payment_links.refuse_closed(request)
     with refusals:
         connection = await providers.channel_connection(channel_id, actor.account_id)
     with refusals:

@@ -82,7 +82,7 @@ async def _lock_voidable(
     request: PaymentRequest | None = None
     with refusals:
         request = await request_rows.lock_visible(actor.account_id, payment_request_id)
-        _refuse_closed(request)
+        _refuse_unvoidable(request)
     if request is not None:
         with refusals:
             if expected_version is not None and request.version != expected_version:
@@ -95,7 +95,7 @@ async def _lock_voidable(
     return request
 
 
-def _refuse_closed(request: PaymentRequest) -> None:
+def _refuse_unvoidable(request: PaymentRequest) -> None:
     if request.status == Status.PAID:
         raise errors.AlreadyPaid(field="paymentRequestId")
     if request.status == Status.VOID:

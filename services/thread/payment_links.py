@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-from models import vault
+from models import errors, vault
 from models.ids import public_id
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, Message, PaymentRequest
@@ -75,6 +75,14 @@ async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
 def is_open(request: PaymentRequest) -> bool:
     """Whether the link still asks for a payment."""
     return request.status not in (Status.PAID, Status.VOID) and request.void_requested_at is None
+
+
+def refuse_closed(request: PaymentRequest, *, field: str = "paymentRequestId") -> None:
+    """Refuse unless `is_open`. Raises: AlreadyPaid, AlreadyVoid (also while a void is pending)."""
+    if request.status == Status.PAID:
+        raise errors.AlreadyPaid(field=field)
+    if not is_open(request):
+        raise errors.AlreadyVoid(field=field)
 
 
 async def button(account_id: UUID, text: str) -> tuple[str, str] | None:
