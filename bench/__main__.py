@@ -161,7 +161,7 @@ def _page(results: list[tuple[Workload, list[Row]]], size: Size, arguments: list
         "Written by `./dev bench --write`; do not edit. [bench/README.md](../bench/README.md) says how it measures.",
         "![CPU time per unit of work](performance.svg)",
         f"- Command: `{command}`\n- Machine: {_machine()}\n- Commit: {_commit()}, {datetime.now(UTC):%Y-%m-%d}\n"
-        f"- {size.rounds} alternating rounds of {size.seconds:g} s, medians; {size.sockets:,} sockets",
+        f"- Rounds: {size.rounds}, alternating, {size.seconds:g} s for each target, medians; {size.sockets:,} sockets",
         "CPU µs is the time of the server's processes per unit of work, as the operating system counts it. It is the steady figure;"
         " rates depend on the load generator and the database, which share the machine's cores. The last column divides a row's first"
         " figure by Paythread's.",
@@ -199,6 +199,13 @@ def _machine() -> str:
     return (
         f"{os.cpu_count()} cores ({model or platform.machine()}), {memory / 2**20:.0f} GiB, Python {python}, {_node()}"
     )
+
+
+def _file_system(folder: str) -> str:
+    """Its type. On tmpfs a commit reaches no disk."""
+    mounts = [line.split()[1:3] for line in _read("/proc/mounts").splitlines()]
+    above = [(point, kind) for point, kind in mounts if Path(folder).resolve().is_relative_to(point)]
+    return max(above, key=lambda one: len(one[0]))[1] if above else "an unknown file system"
 
 
 def _node() -> str:

@@ -130,9 +130,8 @@ def chart(panels: Sequence[Panel], *, highlighted: str) -> str:
         low, high = math.floor(math.log10(least) - 0.05), math.ceil(math.log10(most) + 0.05)
         scale = (_WIDTH - _LEFT - 90) / max(high - low, 1)
         parts.append(f'<text class="t" x="0" y="{y + 14}">{escape(panel.title)}</text>')
-        parts.append(
-            f'<text class="u" x="{_LEFT}" y="{y + 14}">{escape(panel.unit)}, logarithmic; shorter is better</text>'
-        )
+        unit = f"{escape(panel.unit)}, logarithmic; shorter is better"
+        parts.append(f'<text class="u" x="{_WIDTH}" y="{y + 14}" text-anchor="end">{unit}</text>')
         y += _HEAD - 8
         for power in range(low, high + 1):
             x = _LEFT + (power - low) * scale
@@ -146,7 +145,7 @@ def chart(panels: Sequence[Panel], *, highlighted: str) -> str:
             parts.append(
                 f'<rect class="{"a" if ours else "b"}" x="{_LEFT}" y="{y + 2}" width="{length:.1f}" height="14" rx="2"/>'
             )
-            shown = number(value, 1 if value < 100 else 0)
+            shown = number(value, 0 if value >= 100 else 1 if value >= 10 else 2)
             parts.append(f'<text class="v" x="{_LEFT + length + 6:.1f}" y="{y + 13}">{shown}</text>')
             y += _ROW
         y += 16

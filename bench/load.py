@@ -200,10 +200,16 @@ class _Client:
 
 
 class Sockets:
-    """Many subscribers of one document. `marker`: bytes that only the awaited event holds."""
+    """Many subscribers of one document.
 
-    def __init__(self, port: int, count: int, document: str, *, marker: bytes, tokens: Sequence[str] = ()) -> None:
-        self.port, self.count, self.marker = port, count, marker
+    `marker`: bytes that only the awaited event holds. `begun`: bytes of the first message of a subscription, if it has one; otherwise
+    a socket is ready when the server has read its subscription.
+    """
+
+    def __init__(
+        self, port: int, count: int, document: str, *, marker: bytes, begun: bytes = b"", tokens: Sequence[str] = ()
+    ) -> None:
+        self.port, self.count, self.marker, self.begun = port, count, marker, begun
         subscribe = {"id": "1", "type": "subscribe", "payload": {"query": document}}
         # The answer to this ping shows that the server has read the subscription.
         self.subscribe = frame(orjson.dumps(subscribe)) + frame(b'{"type":"ping"}')
@@ -243,8 +249,10 @@ class Sockets:
             self._poll(left)
 
     def close(self) -> None:
+        """Close all; a second call does nothing."""
         for client in self.clients.values():
             client.socket.close()
+        self.clients.clear()
         self.epoll.close()
 
     def _connect(self, number: int) -> None:
@@ -300,7 +308,7 @@ class Sockets:
         kind = orjson.loads(payload).get("type")
         if kind == "connection_ack":
             client.socket.send(self.subscribe)
-        elif kind == "pong" and client.state != "ready":
+        elif client.state != "ready" and (self.begun in payload if self.begun else kind == "pong"):
             client.state = "ready"
             self.ready += 1
         elif kind == "ping":
@@ -310,25 +318,36 @@ class Sockets:
 
 
 class HttpTrigger:
-    """Sends the trigger on a connection of its own and reads the previous answer first."""
+    """Sends the trigger, and reads its answer before the next one."""
+
+    KEPT_S = 1.0  # servers close a connection that was idle for some seconds
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection((HOST, port), timeout=30)
+        self._port = port
         self._request = request("POST", "/trigger", b"{}", [("content-type", "application/json")])
-        self._waiting = False
+        self._socket: socket.socket | None = None
+        self._used_at = 0.0
 
     def __call__(self) -> None:
+        if self._socket is not None:
+            self._finish(self._socket)
+        if self._socket is None or time.perf_counter() - self._used_at > self.KEPT_S:
+            self.close()
+            self._socket = socket.create_connection((HOST, self._port), timeout=30)
+        self._socket.sendall(self._request)
+        self._used_at = time.perf_counter()
+
+    def _finish(self, connection: socket.socket) -> None:
         data = b""
-        while self._waiting and answer_end(data) == 0:
-            more = self._socket.recv(65536)
+        while answer_end(data) == 0:
+            more = connection.recv(65536)
             if not more:
                 raise Failed("the server closed the trigger's connection")
             data += more
-        self._socket.sendall(self._request)
-        self._waiting = True
 
     def close(self) -> None:
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
 
 
 class PipeTrigger:

@@ -127,7 +127,7 @@ def _http(lab: Lab, server: Running, requests: Iterator[bytes], *, connections: 
 
 
 # ------------------------------------------------------------------------------------------------------------- fan-out
-_OUR_CARDS = """subscription { inboxEvents { ... on ThreadItemAdded { item { ... on ActivityCard {
+_OUR_CARDS = """subscription { inboxEvents { ... on Subscribed { cursor } ... on ThreadItemAdded { item { ... on ActivityCard {
   id kind status text occurredAt paymentRequest { amount { minorUnits currency } } } } } } }"""
 _PEER_CARDS = "subscription { cardAdded { id kind status title amountMinor currency at } }"
 
@@ -142,14 +142,21 @@ def fanout(lab: Lab, target: Target, engine: str) -> Figures:
         server = stack.enter_context(running(lab, target, "fanout", engine, count, **env))
         trigger = stack.enter_context(_events(server, env)) if ours else load.HttpTrigger(server.port)
         stack.callback(trigger.close)
-        sockets = load.Sockets(
-            server.port,
-            count,
-            _OUR_CARDS if ours else _PEER_CARDS,
-            marker=MARKER,
-            tokens=server.known.get("keys", ()),
-        )
-        stack.callback(sockets.close)
+
+        def clients(of: int) -> load.Sockets:
+            document = _OUR_CARDS if ours else _PEER_CARDS
+            tokens = server.known.get("keys", ())
+            begun = b'"cursor"' if ours else b""
+            made = load.Sockets(server.port, of, document, marker=MARKER, begun=begun, tokens=tokens)
+            stack.callback(made.close)
+            return made
+
+        first = clients(1)  # what the server loads with its first socket belongs to no socket
+        first.open(timeout_s=30)
+        first.idle(0.2)
+        first.deliver(trigger, timeout_s=30)
+        first.close()
+        sockets = clients(count)
         empty = server.child.rss()
         ready_s = sockets.open(timeout_s=120)
         sockets.idle(lab.size.warm_s)
