@@ -38,8 +38,11 @@ class CardKind(StrEnum):
     PROCESSOR_DISCONNECTED = "PROCESSOR_DISCONNECTED"  # of notifications only
 
 
-OPEN = frozenset({Status.DRAFT, Status.SENT, Status.PARTIALLY_PAID})  # the pay page offers to pay
-UNPAID = OPEN | {Status.PROCESSING}
+# The checkout page offers to pay; see `is_payable` for PROCESSING.
+PAYABLE: Final = frozenset({Status.DRAFT, Status.SENT, Status.PARTIALLY_PAID})
+# The contact was asked, and part of the money has not arrived. In SQL in the order of the indexes' conditions.
+OUTSTANDING: Final = (Status.SENT, Status.PROCESSING, Status.PARTIALLY_PAID)
+OUTSTANDING_SQL: Final = f"status IN {tuple(status.value for status in OUTSTANDING)}"
 
 # No two outcomes of a kind share a rank: the order of arrival would decide between them.
 CHARGE_RANK = {"PENDING": 0, "CANCELED": 1, "FAILED": 2, "SUCCEEDED": 3}
@@ -118,7 +121,7 @@ class Standing:
 
 
 def is_payable(status: str, *, released: bool) -> bool:
-    return status in OPEN or (status == Status.PROCESSING and released)
+    return status in PAYABLE or (status == Status.PROCESSING and released)
 
 
 def won_at(disputes: Iterable[tuple[Hashable, str, datetime]]) -> dict[Hashable, datetime]:

@@ -11,6 +11,7 @@ from strawberry.types.lazy_type import LazyType
 from models import tables
 from models.errors import Refusal
 from models.ids import parse_public_id, public_id
+from models.ledger import OUTSTANDING
 from schema.account import Processor
 from schema.connections import PAYMENT_REQUESTS, Slice
 from schema.context import Info, event_cursor
@@ -41,8 +42,6 @@ from services.core.permissions import allows
 from services.payments import mismatches, payment_requests, payment_views, request_sending
 from services.payments.payment_views import PaymentView
 from services.thread import payment_links
-
-DUE = frozenset({"SENT", "PROCESSING", "PARTIALLY_PAID"})
 
 
 @strawberry.type(description="An action that this viewer may take now.")
@@ -277,7 +276,7 @@ class PaymentRequest(Node):
             last_viewed_at=row.last_viewed_at,
             human_views=row.human_views,
             due_at=due_at,
-            is_overdue=due_at is not None and status in DUE and due_at < datetime.now(UTC),
+            is_overdue=due_at is not None and status in OUTSTANDING and due_at < datetime.now(UTC),
             paid_at=row.paid_at,
             voided_at=row.voided_at,
             void_reason=row.void_reason,

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from models import tables
 from models.database import to_time, to_uuid
+from models.ledger import OUTSTANDING
 from resolvers.plans.readers import (
     Amount,
     Children,
@@ -29,7 +30,6 @@ from resolvers.plans.readers import (
     unless,
 )
 from schema import scalars
-from schema.payment_request import DUE
 from services.messaging.resending import REPEATABLE
 from services.thread import payment_links
 
@@ -40,7 +40,7 @@ class Clock(Protocol):
 
 
 def _overdue(due_at: Any, status: str, clock: Clock) -> bool:
-    if due_at is None or status not in DUE:
+    if due_at is None or status not in OUTSTANDING:
         return False
     due = to_time(due_at)
     if due < now():

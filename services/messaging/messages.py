@@ -267,7 +267,7 @@ async def _check_now(actor: Actor, draft: _Draft, *, now: datetime) -> availabil
         if request.id == draft.must_bind:
             with refusals:
                 payment_links.refuse_closed(request)
-    asking = [request for request in draft.requests if payment_links.is_open(request)]
+    asking = [request for request in draft.requests if payment_links.is_alive(request)]
     able = await availability.capability(
         actor,
         draft.conversation,
@@ -333,7 +333,7 @@ async def _check_locked(
     with refusals:
         if repeat is not None:
             await resending.refuse(actor, repeat, now=now)
-            if draft.requests and not any(payment_links.is_open(request) for request in draft.requests):
+            if draft.requests and not any(payment_links.is_alive(request) for request in draft.requests):
                 payment_links.refuse_closed(
                     draft.requests[0], field="messageId"
                 )  # nothing in this message is due any more
@@ -400,7 +400,7 @@ async def _announce(
     if repeat is not None:  # the family can no longer be sent again
         for one in [repeat.message, *await resending.family_of(repeat.message)]:
             changed.event("message.updated", conversation_id=conversation.id, message_id=one.id)
-    asking = [request for request in draft.requests if payment_links.is_open(request)]
+    asking = [request for request in draft.requests if payment_links.is_alive(request)]
     cards = [await payment_links.bind_sent(changed, request, message) for request in asking]
     if conversation.draft is not None and repeat is None and actor.kind != "system":
         await Conversation.filter(id=conversation.id).update(draft=None)

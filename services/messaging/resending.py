@@ -96,7 +96,7 @@ def options(
     """
     if message.direction != "OUTBOUND" or over(message, family):
         return []
-    asks = [request for request in requests if payment_links.is_open(request)]
+    asks = [request for request in requests if payment_links.is_alive(request)]
     if requests and not asks:
         return []
     needs_no_default = providers.can_ask_with(processors, {request.processor_connection_id for request in asks})

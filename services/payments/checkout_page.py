@@ -54,6 +54,7 @@ async def find(token: str) -> PaymentRequest | None:
 
 
 def state_of(request: PaymentRequest) -> str:
+    """What the page shows; open: it offers to pay."""
     if request.status == Status.PAID:
         return "paid"
     if request.status == Status.VOID:
@@ -93,7 +94,7 @@ async def page(request: PaymentRequest) -> CheckoutPage:
         due=Money(max(0, request.amount_minor - request.amount_paid_minor - request.waived_minor), request.currency),
         asked=Money(request.amount_minor, request.currency),
         paid=Money(request.amount_paid_minor, request.currency),
-        last_attempt_failed=request.last_attempt_status in ("FAILED", "CANCELED") and request.status in ledger.OPEN,
+        last_attempt_failed=request.last_attempt_status in ("FAILED", "CANCELED") and request.status in ledger.PAYABLE,
         receipt=counted[-1] if counted else None,
         received=_received(counted if request.status == Status.PAID else charges),
         methods=_methods(counted),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from models import database
+from models import database, ledger
 from services.core import jobs
 from services.core.unit_of_work import change
 from services.thread import request_rows
@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 BATCH: Final = 200
 BATCHES: Final = 100  # per run
 # Matches the index payment_request_due. `overdue_for`: the due date that was logged as passed.
-_PASSED: Final = "status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID') AND (overdue_for IS NULL OR overdue_for <> due_at) AND due_at < ?"
+_PASSED: Final = f"{ledger.OUTSTANDING_SQL} AND (overdue_for IS NULL OR overdue_for <> due_at) AND due_at < ?"
 
 
 @jobs.periodic("requests.overdue", 15)

@@ -266,7 +266,7 @@ def available_actions(
     if role == "VIEWER" or request.discarded_at is not None:
         return []
     actions: list[tuple[str, str | None]] = []
-    if payment_links.is_open(request):
+    if payment_links.is_alive(request):
         actions.append(("SEND", Status.SENT.value if request.status == Status.DRAFT else None))
         actions.append(("COPY_LINK", None))
         if projection.is_releasable(request):

@@ -133,7 +133,7 @@ async def _announce(
     # A failed charge has its own card.
     announced = {fact.checkout_session_id for fact in fact_set.charges if fact.outcome in ("FAILED", "CANCELED")}
     failed = [s for s in fact_set.sessions if s.status == "FAILED" and s.id not in announced]
-    open_again = request.status in ledger.OPEN or is_released
+    open_again = request.status in ledger.PAYABLE or is_released
     if before.status == Status.PROCESSING and open_again and failed:
         text = activity_cards.attempt_failed(request, await changed.locale())
         await _log_card(changed, cards, request, CardKind.PAYMENT_FAILED, text, key=str(failed[-1].id), notify=True)

@@ -40,7 +40,7 @@ class Sent:
 
 async def compose(actor: Actor, request: PaymentRequest, channel_id: UUID) -> ComposerInsert | None:
     """The text with the link; None once the link is closed. Raises: NotFound."""
-    if not payment_links.is_open(request) or request.discarded_at is not None:
+    if not payment_links.is_alive(request) or request.discarded_at is not None:
         return None
     connection = await providers.channel_connection(channel_id, actor.account_id)
     account = await Account.get(id=actor.account_id)

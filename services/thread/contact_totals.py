@@ -16,7 +16,7 @@ _REQUESTS = f"""
 SELECT currency, test_mode,
   coalesce(sum(CASE WHEN {figures.REQUESTED} THEN amount_minor ELSE 0 END), 0) AS requested_minor,
   coalesce(sum(CASE WHEN {figures.DUE} THEN {figures.LEFT} ELSE 0 END), 0) AS outstanding_minor,
-  coalesce(sum(CASE WHEN {figures.OPEN} THEN 1 ELSE 0 END), 0) AS open_count,
+  coalesce(sum(CASE WHEN {figures.OUTSTANDING} THEN 1 ELSE 0 END), 0) AS open_count,
   coalesce(sum(CASE WHEN {figures.PAID_IN_FULL} THEN 1 ELSE 0 END), 0) AS paid_count
 FROM payment_request WHERE contact_id IN (%s) AND {database.OF_ACCOUNT} AND discarded_at IS NULL GROUP BY currency, test_mode
 """  # noqa: S608 (constant)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from models import ledger
+
 # Of payment_request.
 REQUESTED: Final = "status NOT IN ('DRAFT', 'VOID') AND discarded_at IS NULL"
 SENT_AT: Final = "coalesce(sent_at, created_at)"  # a request that was voided before it was sent can be paid
-OPEN: Final = "status IN ('SENT', 'PROCESSING', 'PARTIALLY_PAID') AND discarded_at IS NULL"
+OUTSTANDING: Final = f"{ledger.OUTSTANDING_SQL} AND discarded_at IS NULL"
 LEFT: Final = "amount_minor - amount_paid_minor - waived_minor"
-DUE: Final = f"{OPEN} AND {LEFT} > 0"
+DUE: Final = f"{OUTSTANDING} AND {LEFT} > 0"
 PAID_IN_FULL: Final = "status = 'PAID'"
 
 # Of money_fact, as f. Only manual records can be undone, never a processor's charge.

@@ -72,16 +72,16 @@ async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
     return await PaymentRequest.filter(account_id=account_id, token_hash__in=hashes, discarded_at=None).order_by("id")
 
 
-def is_open(request: PaymentRequest) -> bool:
+def is_alive(request: PaymentRequest) -> bool:
     """Whether the link still asks for a payment."""
     return request.status not in (Status.PAID, Status.VOID) and request.void_requested_at is None
 
 
 def refuse_closed(request: PaymentRequest, *, field: str = "paymentRequestId") -> None:
-    """Refuse unless `is_open`. Raises: AlreadyPaid, AlreadyVoid (also while a void is pending)."""
+    """Refuse unless `is_alive`. Raises: AlreadyPaid, AlreadyVoid (also while a void is pending)."""
     if request.status == Status.PAID:
         raise errors.AlreadyPaid(field=field)
-    if not is_open(request):
+    if not is_alive(request):
         raise errors.AlreadyVoid(field=field)
 
 
@@ -98,7 +98,7 @@ async def button(account_id: UUID, text: str) -> tuple[str, str] | None:
 
 async def bind_sent(changed: Change, request: PaymentRequest, message: Message) -> ActivityCard | None:
     """Record that a message carries a locked request's link: SENT, with its card the first time."""
-    if not is_open(request):
+    if not is_alive(request):
         return None
     before = request.status
     first = request.sent_at is None
