@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 from tortoise import fields
+from tortoise.exceptions import DoesNotExist
 from tortoise.fields.base import Field
 from tortoise.models import Model
 
@@ -88,6 +89,14 @@ async def find(model: type[M], rest: str, *args: object, lock: bool = False) -> 
 async def first(model: type[M], rest: str, *args: object, lock: bool = False) -> M | None:
     found = await find(model, rest, *args, lock=lock)
     return found[0] if found else None
+
+
+async def get(model: type[M], rest: str, *args: object, lock: bool = False) -> M:
+    """Raises: DoesNotExist."""
+    found = await first(model, rest, *args, lock=lock)
+    if found is None:
+        raise DoesNotExist(model)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

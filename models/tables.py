@@ -74,13 +74,16 @@ class TenantRow(Row):
 
 
 class Searchable(TenantRow):
-    """Every save stores the folded text."""
+    """Every save stores the folded text; raw writes call `fold` themselves."""
 
     SEARCHED: ClassVar[tuple[str, ...]]  # columns
     search = fields.TextField(null=True)
 
     class Meta:
         abstract = True
+
+    def fold(self) -> None:
+        self.search = searching.stored(getattr(self, name) for name in self.SEARCHED)
 
     async def save(
         self,
@@ -89,7 +92,7 @@ class Searchable(TenantRow):
         force_create: bool = False,
         force_update: bool = False,
     ) -> None:
-        self.search = searching.stored(getattr(self, name) for name in self.SEARCHED)
+        self.fold()
         if update_fields is not None:
             update_fields = {*update_fields, "search"}
         await super().save(using_db, update_fields, force_create, force_update)

@@ -11,7 +11,7 @@ from uuid import UUID
 from integrations.base import Channel, ChannelKind, ChannelLimits, IntegrationError, LengthUnit
 from integrations.channels import web_chat
 from integrations.registry import UnknownProvider
-from models import errors
+from models import database, errors, rows
 from models.ids import public_id
 from models.tables import ChannelConnection, ContactAddress, Conversation, Message, ProcessorConnection
 from models.vault import VaultError
@@ -85,16 +85,17 @@ async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -
     """Every channel for each contact, by conversation id."""
     if not conversations:
         return {}
-    rows = await ChannelConnection.filter(account_id=actor.account_id).order_by("id")
+    channels = await rows.find(ChannelConnection, "WHERE account_id = ? ORDER BY id", actor.account_id)
     has_processor = await providers.can_ask(actor.account_id)
     lost = None if has_processor else await providers.ended(actor.account_id)
     held: dict[UUID, dict[str, list[ContactAddress]]] = {c.contact_id: {} for c in conversations}
-    for address in await ContactAddress.filter(account_id=actor.account_id, contact_id__in=list(held)).order_by("id"):
+    of_contacts = f"WHERE account_id = ? AND contact_id IN ({database.placeholders(len(held))}) ORDER BY id"
+    for address in await rows.find(ContactAddress, of_contacts, actor.account_id, *held):
         held[address.contact_id].setdefault(address.kind, []).append(address)
     addresses = {
         conversation.id: {
             row.id: await _choose_address(conversation, row, held[conversation.contact_id].get(row.kind, []))
-            for row in rows
+            for row in channels
         }
         for conversation in conversations
     }
@@ -103,7 +104,7 @@ async def capabilities_of(actor: Actor, conversations: Sequence[Conversation]) -
     return {
         conversation.id: _reaches(
             actor,
-            rows,
+            channels,
             conversation.contact_id,
             addresses[conversation.id],
             last.get(conversation.id),
@@ -141,10 +142,14 @@ async def capability(
 
 
 async def address_of(conversation: Conversation, connection: ChannelConnection) -> ContactAddress | None:
-    held = ContactAddress.filter(
-        account_id=conversation.account_id, contact_id=conversation.contact_id, kind=connection.kind
+    held = await rows.find(
+        ContactAddress,
+        "WHERE account_id = ? AND contact_id = ? AND kind = ? ORDER BY id",
+        conversation.account_id,
+        conversation.contact_id,
+        connection.kind,
     )
-    return await _choose_address(conversation, connection, await held.order_by("id"))
+    return await _choose_address(conversation, connection, held)
 
 
 async def _choose_address(
@@ -168,7 +173,7 @@ async def _choose_address(
 
 def _reaches(
     actor: Actor,
-    rows: Sequence[ChannelConnection],
+    channels: Sequence[ChannelConnection],
     contact_id: UUID,
     addresses: dict[UUID, ContactAddress | None],
     last: UUID | None,
@@ -188,7 +193,7 @@ def _reaches(
             with_own_processor=decide(row, "request_payment", True),
             invite_url=None if addresses[row.id] is not None else _invitation(row, contact_id, now),
         )
-        for row in rows
+        for row in channels
     ]
     recent = sorted(
         reaches,

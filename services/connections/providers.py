@@ -131,11 +131,11 @@ async def connection_to(row: ChannelConnection, vendor_account: str) -> ChannelC
 
 
 async def default_processor(account_id: UUID) -> ProcessorConnection | None:
-    return first_choice(await ProcessorConnection.filter(account_id=account_id))
+    return first_choice(await rows.find(ProcessorConnection, "WHERE account_id = ?", account_id))
 
 
 async def can_ask(account_id: UUID, *, named: Collection[UUID] = ()) -> bool:
-    return can_ask_with(await ProcessorConnection.filter(account_id=account_id), named)
+    return can_ask_with(await rows.find(ProcessorConnection, "WHERE account_id = ?", account_id), named)
 
 
 async def ended(account_id: UUID) -> ProcessorConnection | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from integrations import inbound_mail
-from models import database
+from models import database, rows
 from models.errors import Forbidden, Invalid, NotFound, Refusal, Refusals
 from models.ids import uuid7
 from models.tables import (
@@ -256,7 +256,7 @@ async def _refuse_wrong_links(draft: _Draft) -> None:
     if any(request.conversation_id not in merged_rows.ids_of(draft.conversation) for request in draft.requests):
         raise Invalid("This text contains another contact's payment link.", field="body")
     if draft.must_bind is not None and draft.must_bind not in {request.id for request in draft.requests}:
-        if await PaymentRequest.filter(id=draft.must_bind, discarded_at__not_isnull=True).exists():
+        if await rows.find(PaymentRequest, "WHERE id = ? AND discarded_at IS NOT NULL", draft.must_bind):
             raise NotFound(field="paymentRequestId")
         raise Invalid("The payment link is missing from this text.", field="body")
 
@@ -304,7 +304,7 @@ async def _commit(
             changed.message(message)
             cards = await _announce(actor, changed, draft, message, repeat)
             await sending.enqueue(message)
-        await MessagePaymentRequest.bulk_create(
+        await rows.add(
             [
                 MessagePaymentRequest(
                     id=uuid7(), account_id=actor.account_id, message_id=message.id, payment_request_id=request.id
@@ -322,7 +322,7 @@ async def _lock(actor: Actor, draft: _Draft) -> _Draft:
     if draft.must_bind is not None and draft.must_bind not in {request.id for request in requests}:
         raise NotFound(field="paymentRequestId")
     contact = await contact_totals.lock_contact(actor.account_id, draft.conversation.contact_id)
-    conversation = await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
+    conversation = await rows.get(Conversation, "WHERE contact_id = ?", contact.id, lock=True)
     return replace(draft, conversation=conversation, requests=requests)
 
 
@@ -377,7 +377,7 @@ async def _message(
 
 
 async def _default_subject(conversation: Conversation, requests: Sequence[PaymentRequest]) -> str:
-    account = await Account.get(id=conversation.account_id)
+    account = await rows.get(Account, "WHERE id = ?", conversation.account_id)
     if len(requests) == 1:
         return f"{account.name}: {requests[0].product_name}"[:SUBJECT_LIMIT]
     if not requests:
@@ -403,6 +403,6 @@ async def _announce(
     asking = [request for request in draft.requests if payment_links.is_alive(request)]
     cards = [await payment_links.bind_sent(changed, request, message) for request in asking]
     if conversation.draft is not None and repeat is None and actor.kind != "system":
-        await Conversation.filter(id=conversation.id).update(draft=None)
+        await database.execute("UPDATE conversation SET draft = NULL WHERE id = ?", conversation.id)
         changed.event("conversation.updated", conversation_id=conversation.id, contact_id=conversation.contact_id)
     return [card for card in cards if card is not None]

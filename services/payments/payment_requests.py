@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from models import database, errors, ledger, vault
+from models import database, errors, ledger, rows, vault
 from models.ids import uuid7
 from models.ledger import Status
 from models.money import CURRENCIES, Money
@@ -91,7 +91,7 @@ async def create(
     )
 
     async def run(save: idempotency.Save) -> PaymentRequest:
-        checked = await _check_input(await Account.get(id=actor.account_id), given)
+        checked = await _check_input(await rows.get(Account, "WHERE id = ?", actor.account_id), given)
         return await _store(actor, checked, save)
 
     async def rebuild(ids: dict[str, Any]) -> PaymentRequest:
@@ -132,8 +132,8 @@ async def _check_input(account: Account, given: _Given) -> _CheckedInput:
     refusals = errors.Refusals()
     conversation = await _find_conversation(refusals, account.id, given.contact, given.conversation)
     with refusals:
-        channel = ChannelConnection.filter(id=given.channel, account_id=account.id)
-        if given.channel is not None and not await channel.exists():
+        named = "WHERE id = ? AND account_id = ?"
+        if given.channel is not None and not await rows.find(ChannelConnection, named, given.channel, account.id):
             raise errors.NotFound(field="channelId")
     with refusals:
         name = validation.required(given.product, limit=NAME_LIMIT, field="productName")
@@ -163,7 +163,7 @@ async def _find_conversation(
     refusals: errors.Refusals, account_id: UUID, contact_id: UUID, conversation_id: UUID | None
 ) -> Conversation | None:
     contact = await merged_rows.contact(account_id, contact_id)
-    conversation = await Conversation.get_or_none(contact_id=contact.id) if contact is not None else None
+    conversation = await rows.first(Conversation, "WHERE contact_id = ?", contact.id) if contact is not None else None
     with refusals:
         if conversation is None:
             raise errors.NotFound(field="contactId")
@@ -186,17 +186,17 @@ async def _store(actor: Actor, checked: _CheckedInput, save: idempotency.Save) -
     token = secrets.token_urlsafe(TOKEN_BYTES)
     async with change(actor.account_id, actor_id=actor.user_id, rows=[checked.contact_id]) as changed:
         contact = await contact_totals.lock_contact(actor.account_id, checked.contact_id)
-        conversation = await Conversation.get(contact_id=contact.id)
-        (counted,) = await database.rows(
+        conversation = await rows.get(Conversation, "WHERE contact_id = ?", contact.id)
+        ((count, prefix),) = await database.records(
             "UPDATE account SET request_count = request_count + 1 WHERE id = ? RETURNING request_count, number_prefix",
             actor.account_id,
         )
-        request = await PaymentRequest.create(
+        request = PaymentRequest(
             id=uuid7(),
             account_id=actor.account_id,
             conversation_id=conversation.id,
             contact_id=contact.id,
-            number=f"{counted['number_prefix']}{int(counted['request_count']):07d}",
+            number=f"{prefix}{int(count):07d}",
             token_hash=vault.digest(token),
             token=vault.seal(actor.account_id, token),
             product_name=checked.product_name,
@@ -212,6 +212,8 @@ async def _store(actor: Actor, checked: _CheckedInput, save: idempotency.Save) -
             created_at=changed.now,
             updated_at=changed.now,
         )
+        request.fold()
+        await rows.add([request])
         await contact_totals.update(actor.account_id, contact.id)
         changed.request_event("created", request, previous_status=None)
         await save({"payment_request": str(request.id)})
@@ -231,7 +233,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
         if request.link_copied_at is None:
             request.link_copied_at = changed.now
             request.version += 1
-            await request.save(update_fields=["link_copied_at", "version", "updated_at"])
+            await rows.update(request, ["link_copied_at", "version", "updated_at"])
             changed.request_event("link_copied", request, previous_status=request.status)
         return request
 
@@ -285,7 +287,8 @@ def available_actions(
 
 async def get(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     """Raises: NotFound (also for a discarded request)."""
-    request = await PaymentRequest.get_or_none(id=payment_request_id, account_id=actor.account_id, discarded_at=None)
+    visible = "WHERE id = ? AND account_id = ? AND discarded_at IS NULL"
+    request = await rows.first(PaymentRequest, visible, payment_request_id, actor.account_id)
     if request is None:
         raise errors.NotFound(field="paymentRequestId")
     return request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from integrations.base import AmountLimits
-from models import errors
+from models import errors, rows
 from models.money import CURRENCIES, Money
 from models.tables import ProcessorConnection
 from services.connections import providers
@@ -18,7 +18,7 @@ async def connection(account_id: UUID, kind: str | None, connection_id: UUID | N
     Raises: NotFound, Invalid, NoProcessorConfigured.
     """
     if connection_id is not None:
-        row = await ProcessorConnection.get_or_none(id=connection_id, account_id=account_id)
+        row = await rows.first(ProcessorConnection, "WHERE id = ? AND account_id = ?", connection_id, account_id)
         if row is None:
             raise errors.NotFound(field="processorId")
         if kind not in (None, providers.processor_kind(row)):
@@ -34,7 +34,7 @@ async def connection(account_id: UUID, kind: str | None, connection_id: UUID | N
         if default is None:
             raise errors.NoProcessorConfigured
         return default
-    found = await ProcessorConnection.filter(account_id=account_id)
+    found = await rows.find(ProcessorConnection, "WHERE account_id = ?", account_id)
     chosen = providers.first_choice([row for row in found if providers.processor_kind(row) == kind])
     if chosen is None:
         raise errors.NoProcessorConfigured(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from models import errors
+from models import errors, rows
 from models.tables import Account, ActivityCard, ChannelConnection, Message, PaymentRequest
 from services.connections import providers
 from services.core import idempotency, validation
@@ -43,7 +43,7 @@ async def compose(actor: Actor, request: PaymentRequest, channel_id: UUID) -> Co
     if not payment_links.is_alive(request) or request.discarded_at is not None:
         return None
     connection = await providers.channel_connection(channel_id, actor.account_id)
-    account = await Account.get(id=actor.account_id)
+    account = await rows.get(Account, "WHERE id = ?", actor.account_id)
     message_text = composer.compose(account, request, connection, None)
     return ComposerInsert(
         text=message_text,
@@ -84,7 +84,7 @@ async def preview(
 async def _compose_message(
     request: PaymentRequest, connection: ChannelConnection, body: str | None, template: Template | None
 ) -> tuple[str, Template | None]:
-    account = await Account.get(id=request.account_id)
+    account = await rows.get(Account, "WHERE id = ?", request.account_id)
     filled = composer.compose_template(account, request, connection, template) if template is not None else None
     return composer.compose(account, request, connection, body), filled
 
@@ -108,7 +108,7 @@ async def send(
 
     async def run(save: idempotency.Save) -> Sent:
         request, connection = await _check(actor, payment_request_id, channel_id, body, template)
-        account = await Account.get(id=actor.account_id)
+        account = await rows.get(Account, "WHERE id = ?", actor.account_id)
         message_text, filled = await _compose_message(request, connection, body, template)
         sent = await messages.send_message(
             actor,

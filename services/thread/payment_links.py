@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from uuid import UUID
 
-from models import errors, vault
+from models import database, errors, rows, vault
 from models.ids import public_id
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, Message, PaymentRequest
@@ -69,7 +69,9 @@ async def carried(account_id: UUID, text: str) -> list[PaymentRequest]:
     hashes = token_hashes(text)
     if not hashes:
         return []
-    return await PaymentRequest.filter(account_id=account_id, token_hash__in=hashes, discarded_at=None).order_by("id")
+    known = f"token_hash IN ({database.placeholders(len(hashes))})"
+    visible = f"WHERE account_id = ? AND {known} AND discarded_at IS NULL ORDER BY id"
+    return await rows.find(PaymentRequest, visible, account_id, *hashes)
 
 
 def is_alive(request: PaymentRequest) -> bool:
@@ -107,7 +109,7 @@ async def bind_sent(changed: Change, request: PaymentRequest, message: Message) 
     request.delivery_state = "QUEUED"
     request.version += 1
     written = [*request_rows.SENT_COLUMNS, "last_message_id", "delivery_state", "version", "updated_at"]
-    await request.save(update_fields=written)
+    await rows.update(request, written)
     if first:
         await contact_totals.lock_contact(request.account_id, request.contact_id)
         await contact_totals.update(request.account_id, request.contact_id)
@@ -125,7 +127,7 @@ async def delivery_changed(changed: Change, request: PaymentRequest, message: Me
         return
     request.delivery_state = state
     request.version += 1
-    await request.save(update_fields=["delivery_state", "version", "updated_at"])
+    await rows.update(request, ["delivery_state", "version", "updated_at"])
     card = None
     if state == "FAILED" and request.status not in (Status.PAID, Status.VOID):
         card = await changed.log_card(

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tortoise.exceptions import DoesNotExist
 
-from models import errors, rows
+from models import database, errors, rows
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, PaymentRequest
 from services.core.unit_of_work import Change
@@ -45,11 +45,8 @@ async def lock_all(account_id: UUID, request_ids: Sequence[UUID]) -> list[Paymen
     """Lock rows in the order of their ids, without discarded requests."""
     if not request_ids:
         return []
-    return (
-        await PaymentRequest.filter(id__in=list(request_ids), account_id=account_id, discarded_at=None)
-        .order_by("id")
-        .select_for_update(no_key=True)
-    )
+    visible = f"WHERE id IN ({database.placeholders(len(request_ids))}) AND account_id = ? AND discarded_at IS NULL"
+    return await rows.find(PaymentRequest, f"{visible} ORDER BY id", *request_ids, account_id, lock=True)
 
 
 async def mark_sent(
