@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
-from tortoise.queryset import QuerySet
 
 from integrations.base import ChannelKind, ChannelLimits, Environment
 from integrations.channels import simulated
 from models import database as db
-from models import errors
+from models import errors, rows
 from models.tables import ChannelConnection, ContactAddress, Message, ProcessorConnection
 from services.connections import availability, providers
 from services.core import job_runner
@@ -220,16 +219,16 @@ async def test_a_message_that_asks_for_no_money_needs_no_processor(team: Team) -
 
 async def test_many_conversations_cost_as_many_queries_as_one(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    execute = QuerySet._execute
+    find = rows.find
 
-    async def counted(self: QuerySet[Any]) -> Any:
-        asked.append(self.model.__name__)
-        return await execute(self)
+    async def counted(model: Any, rest: str, *args: object, lock: bool = False) -> Any:
+        asked.append(model.__name__)
+        return await find(model, rest, *args, lock=lock)
 
     others = [
         await factories.conversation(contact) for contact in [await factories.contact(team.account) for _ in range(20)]
     ]
-    monkeypatch.setattr(QuerySet, "_execute", counted)
+    monkeypatch.setattr(rows, "find", counted)
     await availability.capabilities(team.agent, team.conversation)
     one = list(asked)
     asked.clear()
