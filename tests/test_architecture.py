@@ -193,6 +193,8 @@ def status_writers(source: str) -> tuple[set[str], set[str]]:
             called = ast.unparse(node.func)
             if called.endswith((".update", ".create", ".get_or_create", ".update_or_create")):
                 tables_written.add(called.partition(".")[0])
+            elif called == "PaymentRequest":  # a new row
+                tables_written.add(called)
         elif isinstance(node, ast.Constant) and STATUS_SQL.search(str(node.value)):
             tables_written.add("PaymentRequest")
     return assigned, tables_written
@@ -218,6 +220,7 @@ def test_only_creation_sending_voiding_and_the_ledger_write_a_request_s_status()
         "request.status, request.paid_at = 'PAID', now",
         "await PaymentRequest.filter(id=id).update(status='PAID')",
         "await PaymentRequest.create(status='PAID')",
+        "await rows.add([PaymentRequest(status='PAID')])",
         "await execute('UPDATE payment_request SET paid_at = ?, status = ? WHERE id = ?')",
     ],
 )

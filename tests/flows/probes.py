@@ -224,7 +224,7 @@ async def snapshot() -> dict[str, list[str]]:
         if not known:
             for row in await database.rows(
                 "SELECT m.name AS name, c.name AS field FROM sqlite_master m, pragma_table_info(m.name) c"
-                " WHERE m.type = 'table' AND c.name <> 'last_used_at'"
+                " WHERE m.type = 'table' AND c.name <> 'last_used_at' AND m.name NOT LIKE 'search_word%'"
             ):
                 known.setdefault(row["name"], []).append(row["field"])
         shown = {n: " || ', ' || ".join(f"'{c} ' || quote(x.{c})" for c in columns) for n, columns in known.items()}
