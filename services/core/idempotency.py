@@ -60,7 +60,10 @@ async def once(
     if isinstance(claim, dict):
         return await rebuild(claim)
 
+    done = False
+
     async def save(ids: dict[str, Any]) -> None:
+        nonlocal done
         if not database.in_transaction():
             raise RuntimeError("save outside of the transaction of the change")
         kept = await database.execute(
@@ -70,19 +73,28 @@ async def once(
         )
         if not kept:  # the lease expired and another run took the key: this change is rolled back
             raise IdempotencyConcurrentRequest(field="idempotencyKey")
+        done = True
 
     beat = asyncio.create_task(_extend(claim), name="idempotency:lease")
+    committed = False
     try:
-        return await run(save)
+        result = await run(save)
+        committed = done
+        return result
     finally:
         beat.cancel()
-        # After a commit the key is done and stays. After an error nothing was changed: free it.
-        try:
-            await database.execute("DELETE FROM idempotency_key WHERE id = ? AND state = 'running'", claim)
-        except Exception as error:  # (the run's own error comes first; the lease expires)
-            if not database_errors.is_transient(error):
-                raise
-            log.warning("idempotency_key_not_given_back", error=type(error).__name__)
+        if not committed:
+            await _free(claim)
+
+
+async def _free(claim: UUID) -> None:
+    # After an error nothing was changed, or the key is done after all and stays.
+    try:
+        await database.execute("DELETE FROM idempotency_key WHERE id = ? AND state = 'running'", claim)
+    except Exception as error:  # (the run's own error comes first; the lease expires)
+        if not database_errors.is_transient(error):
+            raise
+        log.warning("idempotency_key_not_given_back", error=type(error).__name__)
 
 
 async def _keep_nothing(ids: dict[str, Any]) -> None:
