@@ -222,7 +222,7 @@ def standing(
     settled = sum(m.amount_minor for m in succeeded if not m.after_void)
     late = sum(m.amount_minor for m in succeeded if m.after_void)
     # A refund belongs to counted money only if its charge does.
-    refunds = [m for m in _effective_refunds(payments) if m.counted or m.charge_key in counted]
+    refunds = [m for m in _effective_refunds(payments) if m.charge_key in counted]
     refunded_by_charge = _refunded_by_charge([m for m in refunds if m.currency == currency], succeeded)
     refunded = sum(refunded_by_charge.values())
     of_late = sum(refunded_by_charge.get(m.key, 0) for m in succeeded if m.after_void)

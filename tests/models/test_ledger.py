@@ -28,15 +28,18 @@ def fact(
     minutes: int = 0,
     connection: str = "stripe",
     released: bool = False,
+    charge: str = "pi_1",
 ) -> Fact:
+    """`charge`: of a refund, the charge that it gives back."""
     return Fact(
         connection=connection,
         kind=kind,
         external_id=external_id,
         outcome=outcome,
         amount_minor=amount_minor,
-        counted=counted,
+        counted=counted and kind == "CHARGE",
         after_void=after_void,
+        charge_external_id=charge if kind == "REFUND" else None,
         occurred_at=T0 + timedelta(minutes=minutes),
         released=released,
     )
@@ -187,6 +190,7 @@ FACTS = st.builds(
     kind=st.sampled_from(["CHARGE", "REFUND"]),
     amount_minor=st.sampled_from([400, 1000]),
     counted=st.booleans(),
+    charge=st.sampled_from(["a", "b", "c"]),
 )
 
 
@@ -196,6 +200,7 @@ def test_order_and_repetition_cannot_matter(facts: list[Fact], random, sent: boo
     seen: dict[tuple[str, str], Fact] = {}
     facts = [f for f in facts if seen.setdefault((f.kind, f.external_id), f).amount_minor == f.amount_minor]
     facts = [f for f in facts if seen[(f.kind, f.external_id)].counted == f.counted]
+    facts = [f for f in facts if seen[(f.kind, f.external_id)].charge_key == f.charge_key]
     shuffled = [*facts, *facts]
     random.shuffle(shuffled)
     assert at(*facts, sent=sent) == at(*shuffled, sent=sent)
