@@ -17,8 +17,7 @@ from starlette.websockets import WebSocket
 from models import quick_imports  # noqa: F401 (before everything that imports Tortoise and structlog)
 
 # isort: on
-import services.payments.due_dates
-import services.payments.sweeper  # noqa: F401 (its jobs register themselves)
+from commands import job_modules  # noqa: F401 (their jobs register themselves)
 from integrations.broadcast import open_bus
 from models import database, event_log, vault
 from resolvers.assemble import SHARING, build_schema, new_context
@@ -29,8 +28,6 @@ from resolvers.visitor.assemble import LIMITS as VISITOR_LIMITS
 from resolvers.visitor.assemble import build_visitor_schema, credential_of
 from resolvers.visitor.context import VisitorContext
 from services.accounts import authentication, login
-from services.accounts import search_index as search_index  # its job fills what migrations could not
-from services.connections import credential_renewal as credential_renewal  # its job renews credentials before they end
 from services.connections import providers
 from services.core import configuration, job_runner, turns, unit_of_work
 from services.core.configuration import Configuration

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from commands import job_modules
 from models import database as db
 from models.tables import Job
 from services.core import job_runner, jobs
@@ -100,9 +102,13 @@ async def test_a_dying_job_tells_its_owner_who_may_let_it_live(register: Registe
     assert (await Job.get(kind="keep")).due_at > datetime.now(UTC) + timedelta(seconds=590)
 
 
-def test_every_kind_of_job_has_an_owner_or_says_why_not() -> None:
-    import app  # noqa: F401 (loads every module that registers a job)
+def test_every_module_that_registers_jobs_is_listed() -> None:
+    services = Path(job_modules.__file__).parent.parent / "services"
+    registering = {path for path in services.rglob("*.py") if "\n@jobs." in path.read_text()}
+    assert {Path(str(module.__file__)) for module in job_modules.JOB_MODULES} == registering
 
+
+def test_every_kind_of_job_has_an_owner_or_says_why_not() -> None:
     assert len(jobs.handlers) >= 20
     assert set(jobs.dead_handlers) == set(jobs.handlers)
     for kind, owner in jobs.dead_handlers.items():
