@@ -26,7 +26,7 @@ class Target:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-# Its limits would refuse the load of one client. Nothing else differs from how the product starts.
+# Its limits would refuse the load of one client; the peers log nothing and have no demo pages.
 _UNLIMITED = {
     "GRAPHQL_LIMIT": "1000000",
     "LOG_LEVEL": "warning",
