@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     )
     login_limit: str = Field(
         default="5/minute",
-        description="Sign-in attempts per e-mail address and network (IPv6: /64; a /48 has four times as many).",
+        description="Sign-in attempts per email address and network (IPv6: /64; a /48 has four times as many).",
     )
     login_address_limit: str = Field(
         default="20/minute",
@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     )
     login_name_limit: str = Field(
         default="20/minute",
-        description="Sign-in attempts per e-mail address from all networks that it has not signed in from; more wait 5 s.",
+        description="Sign-in attempts per email address from all networks that it has not signed in from; more wait 5 s.",
     )
     graphql_limit: int = Field(
         default=50,

@@ -21,7 +21,7 @@ def account() -> None:
 @account.command("create")
 @click.option("--name", required=True, help="Name of the business.")
 @click.option("--currency", required=True, help="Default currency, ISO 4217.")
-@click.option("--email", required=True, help="E-mail address of the owner.")
+@click.option("--email", required=True, help="Email address of the owner.")
 @click.option("--user-name", required=True, help="Name of the owner.")
 @click.option("--locale", default="en-US", show_default=True, help="Language and country.")
 @click.option("--time-zone", default="UTC", show_default=True, help="IANA name.")

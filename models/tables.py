@@ -103,7 +103,7 @@ class Account(Row):
     default_currency = fields.CharField(max_length=3)
     locale = fields.CharField(max_length=20, default="en-US")
     time_zone = fields.CharField(max_length=64, default="UTC")
-    contact_email = fields.CharField(max_length=254, null=True)  # shown on pay pages
+    contact_email = fields.CharField(max_length=254, null=True)  # shown on checkout pages
     contact_phone = fields.CharField(max_length=20, null=True)
     link_message_template = fields.TextField()
     number_prefix = fields.CharField(max_length=10, default="PR-")
@@ -177,7 +177,7 @@ class Contact(Searchable):
     merged_ids: fields.Field[Any] = fields.JSONField(
         null=True, encoder=json_text
     )  # ids of the rows merged into this one
-    also_known_as = fields.TextField(null=True)  # searched names, e-mails and phones of contacts merged into this one
+    also_known_as = fields.TextField(null=True)  # searched names, emails and phones of contacts merged into this one
     version = fields.IntField(default=1)
     created_at = fields.DatetimeField(auto_now_add=True)
     updated_at = fields.DatetimeField(auto_now=True)
@@ -398,7 +398,7 @@ class Message(TenantRow):
     subject = fields.CharField(max_length=255, null=True)
     body = fields.TextField()
     quoted_text = fields.TextField(null=True)  # quoted earlier messages, left out of `body`
-    cc: fields.Field[Any] = fields.JSONField(null=True)  # addresses of an e-mail's other recipients
+    cc: fields.Field[Any] = fields.JSONField(null=True)  # addresses of an email's other recipients
     undelivered_cc: fields.Field[Any] = fields.JSONField(null=True)  # those that were not reached
     delivery_status = fields.CharField(max_length=12)
     error_code = fields.CharField(max_length=40, null=True)
@@ -509,7 +509,7 @@ class CheckoutSession(TenantRow):
     url = fields.TextField(null=True)
     expires_at = fields.DatetimeField(null=True)
     returned_at = fields.DatetimeField(null=True)  # the contact came back from the processor
-    read_at = fields.DatetimeField(null=True)  # last read for the payment page
+    read_at = fields.DatetimeField(null=True)  # last read for the checkout page
     capturing_at = fields.DatetimeField(null=True)  # committed before the capture of an approved checkout
     capture_n = fields.IntField(default=0)  # number of captures begun, part of the capture's key
     closing_at = fields.DatetimeField(null=True)  # no capture begins after this

@@ -29,7 +29,7 @@ LONGEST: Final = 1600  # characters of an answer
 
 KINDS: Final = {
     "SMS": "SMS",
-    "EMAIL": "E-mail",
+    "EMAIL": "Email",
     "WHATSAPP": "WhatsApp",
     "INSTAGRAM_DM": "Instagram",
     "MESSENGER": "Messenger",

@@ -58,7 +58,7 @@ async def create_account(
             user = await User.create(id=uuid7(), account_id=account.id, **owner)
             await audit_log.record(system_actor(account.id), "account.created", public_id("acc", account.id))
     except IntegrityError as error:
-        raise AlreadyUsed("This e-mail address can't be used.", field="email") from error
+        raise AlreadyUsed("This email address can't be used.", field="email") from error
     return account, user
 
 

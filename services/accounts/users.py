@@ -26,7 +26,7 @@ async def add(actor: Actor, *, email: str, name: str, role: str, password: str) 
             user = await User.create(id=uuid7(), account_id=actor.account_id, **values)
             await audit_log.record(actor, "user.created", public_id("usr", user.id), {"role": role})
     except IntegrityError as error:
-        raise AlreadyUsed("This e-mail address can't be used.", field="email") from error
+        raise AlreadyUsed("This email address can't be used.", field="email") from error
     return user
 
 

@@ -248,7 +248,7 @@ async def test_whatsapps_closed_window_is_told_by_the_card(bare: Team, twilio: T
     assert (await bare.read(request))["status"] == "SENT"  # the link still works
 
 
-# ------------------------------------------------------------------------------------------------------------- e-mail
+# -------------------------------------------------------------------------------------------------------------- email
 def signed_mail(raw: bytes, *, secret: str = MAIL_SECRET) -> tuple[bytes, dict[str, str]]:
     """An email as a mail service's inbound route posts it."""
     now = datetime.now(UTC)

@@ -350,7 +350,7 @@ async def test_no_planted_secret_is_in_the_log_the_database_or_an_answer(watched
 
     written = {"log": watched.log.getvalue()}
     links = {"link's token": token}
-    people = {"phone": PHONE, "e-mail": EMAIL}
+    people = {"phone": PHONE, "email": EMAIL}
     assert found({"control": "control-in-the-log"}, written) == {"control": ["log"]}
     assert found(planted | links | people, written) == {}
 

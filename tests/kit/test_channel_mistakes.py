@@ -540,7 +540,7 @@ def test_every_test_of_the_kit_has_a_mistake_that_only_it_need_find() -> None:
     assert len(MISTAKES) >= 60
     unproved = set(suite()) - {mistake.caught_by for mistake in MISTAKES}
     assert unproved == {
-        "test_a_missing_subject_is_refused_where_one_is_needed",  # e-mail
+        "test_a_missing_subject_is_refused_where_one_is_needed",  # email
         "test_one_instance_serves_many_tasks_and_closes_twice",
         "test_the_registry_takes_the_class_under_its_name",  # tests/integrations/test_registry.py
     }
