@@ -16,7 +16,7 @@ from models.ledger import CardKind
 from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.connections import processor_health, providers
 from services.core.unit_of_work import change
-from services.payments import checkout_refusals, projection, recorder
+from services.payments import checkout_closing, checkout_refusals, recorder
 from services.thread import activity_cards, notifications, request_rows
 
 log = structlog.get_logger(__name__)
@@ -105,7 +105,7 @@ async def _claim(session: CheckoutSession, *, approved: bool) -> _Claim | None:
         if not approved or any(_is_claimed(one) for one in sessions):
             return None  # another tab's capture is decided first
         if not _may_capture(request, mine):
-            await projection.expire_later(mine)
+            await checkout_closing.expire_later(mine)
             return None
         # Not `changed.now`, which is before the wait for the lock.
         mine.capturing_at = datetime.now(UTC)

@@ -30,10 +30,10 @@ from services.core import configuration, merged_rows
 from services.core.unit_of_work import change
 from services.payments import (
     captures,
+    checkout_closing,
     checkout_page,
     checkout_reads,
     checkout_refusals,
-    projection,
     voids,
 )
 from services.thread import payment_links, request_rows
@@ -132,7 +132,7 @@ async def _prepare(
             if not processor.capabilities.cancels_checkouts and any(_payable(one, changed.now) for one in sessions):
                 raise errors.ProcessorUnavailable  # both could be paid: wait until this one has ended
             for one in sessions:
-                await projection.expire_later(one)
+                await checkout_closing.expire_later(one)
             session = await _insert_session(request, due, changed.now)
         left_out: dict[str, Any] = dict.fromkeys(without)
         order = replace(await _order(request, session, token, locale), **left_out)
@@ -234,7 +234,7 @@ async def _store_answer(found: PaymentRequest, prepared: _Prepared, made: Checko
         session = await CheckoutSession.filter(id=prepared.session.id).select_for_update(no_key=True).get()
         if session.external_id not in (None, made.external_id):
             # A webhook of an older attempt claimed this row; the new checkout gets its own.
-            await projection.expire_later(session)
+            await checkout_closing.expire_later(session)
             session = await _insert_session(request, session.amount_minor, changed.now)
         unwanted = session.status == "ABANDONED"  # abandoned before the answer came
         session.external_id, session.expires_at = made.external_id, made.expires_at
@@ -246,7 +246,7 @@ async def _store_answer(found: PaymentRequest, prepared: _Prepared, made: Checko
         await session.save(update_fields=written)
         state = checkout_page.state_of(request)
         if unwanted and state == "open":
-            await projection.expire_later(session)
+            await checkout_closing.expire_later(session)
     if made.status != CheckoutStatus.OPEN or (made.awaits_completion and state == "open" and not unwanted):
         try:
             await captures.record_read(prepared.connection, made, source="return")

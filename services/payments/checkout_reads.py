@@ -27,7 +27,7 @@ from models.tables import (
 from services.connections import processor_health, providers
 from services.core import configuration, jobs
 from services.core.unit_of_work import change
-from services.payments import captures, checkout_page, projection
+from services.payments import captures, checkout_closing, checkout_page
 from services.thread import activity_cards, notifications, request_rows
 
 log = structlog.get_logger(__name__)
@@ -93,7 +93,7 @@ async def _read(session: CheckoutSession) -> None:
         return
     unpayable = state.status == CheckoutStatus.OPEN and state.url is None and not state.awaits_completion
     if unpayable and await captures.block(session) is None:
-        await projection.expire_later(session)
+        await checkout_closing.expire_later(session)
 
 
 def _read_ended(reading: asyncio.Task[None]) -> None:

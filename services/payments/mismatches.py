@@ -20,7 +20,7 @@ from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentReque
 from services.core import audit_log, idempotency, jobs
 from services.core.permissions import Actor
 from services.core.unit_of_work import Change, change
-from services.payments import captures, checkout_reads, payment_views, projection, recorder, refunds
+from services.payments import captures, checkout_closing, checkout_reads, payment_views, projection, recorder, refunds
 from services.payments.payment_views import PaymentView
 from services.thread import request_rows
 
@@ -242,4 +242,4 @@ async def _check_rest(job: jobs.JobContext) -> None:
             await projection.announce_mismatch(changed, request, fact)
         session = await CheckoutSession.get(id=fact.checkout_session_id)
         if session.status in ("OPENING", "OPEN"):
-            await projection.expire_later(session)
+            await checkout_closing.expire_later(session)

@@ -13,7 +13,7 @@ from models.ledger import CardKind, Standing, Status
 from models.tables import ActivityCard, CheckoutSession, Contact, MoneyFact, PaymentRequest, Refund
 from services.core import jobs
 from services.core.unit_of_work import Change
-from services.payments import payment_views
+from services.payments import checkout_closing, payment_views
 from services.thread import activity_cards, contact_totals, notifications, request_rows
 
 # Until a payment not called delayed may be released; longer than any card check.
@@ -385,29 +385,6 @@ def _log_events(changed: Change, request: PaymentRequest, cards: list[ActivityCa
     changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
 
 
-async def expire_later(session: CheckoutSession) -> None:
-    """Queue the closing of a checkout in the caller's transaction."""
-    await jobs.enqueue(
-        "checkout.expire",
-        {"session_id": str(session.id)},
-        account_id=session.account_id,
-        key=f"checkout.expire:{session.id}",
-        again=True,
-    )
-
-
-async def sweep_stranded() -> None:
-    """Queue the closing of checkouts that must not be paid and have no job."""
-    useless = (
-        "t.status IN ('OPENING', 'OPEN') AND EXISTS (SELECT 1 FROM payment_request r"
-        " WHERE r.id = t.payment_request_id AND (r.status IN ('PAID', 'VOID') OR r.unresolved))"
-        " AND NOT EXISTS (SELECT 1 FROM money_fact f JOIN job j ON j.key = 'mismatch.judge:' || CAST(f.id AS VARCHAR(36))"
-        " WHERE f.checkout_session_id = t.id AND j.status IN ('queued', 'running'))"
-    )
-    for id in await jobs.without_job("checkout_session", useless, "checkout.expire:"):
-        await expire_later(await CheckoutSession.get(id=id))
-
-
 async def _enqueue_follow_ups(request: PaymentRequest, fact_set: _FactSet) -> None:
     # After a manual record, open checkouts ask for the wrong amount.
     has_manual = any(_is_manual(fact) or fact.kind in DECISIONS for fact in fact_set.fresh)
@@ -416,7 +393,7 @@ async def _enqueue_follow_ups(request: PaymentRequest, fact_set: _FactSet) -> No
         if session.status not in ("OPENING", "OPEN"):
             continue
         if closed or ((has_manual or request.unresolved) and not fact_set.awaits_rest(session)):
-            await expire_later(session)
+            await checkout_closing.expire_later(session)
     for fact in fact_set.fresh:
         if (
             fact.kind == "CHARGE"

@@ -29,10 +29,10 @@ from services.core import configuration, jobs
 from services.messaging import attachments, sending
 from services.payments import (
     captures,
+    checkout_closing,
     checkout_reads,
     processor_events,
     processor_webhooks,
-    projection,
     recorder,
     refund_outcomes,
     voids,
@@ -353,7 +353,7 @@ async def _adopt(connection: ProcessorConnection, listed: Checkout) -> None:
     state = await providers.processor(connection).read_checkout(listed.external_id)
     read = await captures.record_read(connection, state, source="sweeper", request_reference=listed.request_reference)
     if read.recorded.session is not None and read.state.status == CheckoutStatus.OPEN:
-        await projection.expire_later(read.recorded.session)  # no payer was sent there
+        await checkout_closing.expire_later(read.recorded.session)  # no payer was sent there
 
 
 @jobs.periodic("sweeper.stranded", 30)
@@ -362,7 +362,7 @@ async def sweep_stranded(job: jobs.JobContext) -> None:
     await sending.sweep_stranded(datetime.now(UTC))
     await refund_outcomes.sweep_stranded()
     await attachments.sweep_stranded()
-    await projection.sweep_stranded()
+    await checkout_closing.sweep_stranded()
 
 
 @jobs.after_set_back

@@ -603,7 +603,7 @@ FAULTS: Final = (
         "checkout",
         "orphan-left-open",
         "services/payments/sweeper.py",
-        "        await projection.expire_later(read.recorded.session)",
+        "        await checkout_closing.expire_later(read.recorded.session)",
         "        pass",
         SWEEPER,
     ),

@@ -11,7 +11,7 @@ from models import errors
 from models.tables import ActivityCard, CheckoutSession, Job, PaymentRequest
 from services.core.jobs import JobContext
 from services.core.permissions import Actor
-from services.payments import checkout, projection, sweeper, voids
+from services.payments import checkout, checkout_closing, sweeper, voids
 from tests.services.scripted import World, assert_consistent
 
 
@@ -181,7 +181,7 @@ async def test_a_checkout_that_cannot_be_closed_is_asked_less_and_less_often(wor
     await world.open(token)
     session = await CheckoutSession.get()
     await CheckoutSession.all().update(closing_at=datetime.now(UTC) - timedelta(days=1))
-    await projection.expire_later(session)
+    await checkout_closing.expire_later(session)
     world.vendor.faults = ["before"]
     await world.run_jobs(rounds=1)
     job = await Job.get(kind="checkout.expire")
