@@ -72,6 +72,10 @@ class Settings(BaseSettings):
         default=True,
         description="Compile hot queries and events to plans; off: the stock executor, with the same answers.",
     )
+    group_commit: bool = Field(
+        default=True,
+        description="SQLite: webhooks that wait share one transaction, each answered after its commit; off: each alone.",
+    )
     answer_cache_mb: int = Field(
         default=16,
         ge=0,

@@ -170,7 +170,7 @@ def _client() -> _AnyClient:
 
 
 def dialect() -> Dialect:
-    return "sqlite" if isinstance(_client(), SafeSqliteClient | SqliteTransaction) else "postgres"
+    return _client().DIALECT
 
 
 # --- transactions ----------------------------------------------------------------------------------------------------
@@ -265,17 +265,13 @@ def _sqlite_other(value: object) -> object:
     return _json_or_same(value)
 
 
-def _same(value: object) -> object:
-    return value
-
-
 # By exact type: most parameters are of these.
-_SQLITE: Final[dict[type, Callable[[Any], object]]] = {
+_SQLITE: Final[dict[type, Callable[[Any], object] | None]] = {
     str: storable,
-    int: _same,
-    float: _same,
-    bytes: _same,
-    type(None): _same,
+    int: None,
+    float: None,
+    bytes: None,
+    type(None): None,
     bool: int,
     UUID: str,
     Decimal: str,
@@ -286,7 +282,8 @@ _SQLITE: Final[dict[type, Callable[[Any], object]]] = {
 
 
 def _sqlite_value(value: object) -> object:
-    return _SQLITE.get(type(value), _sqlite_other)(value)
+    convert = _SQLITE.get(type(value), _sqlite_other)
+    return value if convert is None else convert(value)
 
 
 def _postgres_value(value: object) -> object:
@@ -296,8 +293,10 @@ def _postgres_value(value: object) -> object:
 
 
 def _prepare(client: _AnyClient, sql: str, args: tuple[object, ...]) -> tuple[str, list[object]]:
-    if isinstance(client, SafeSqliteClient | SqliteTransaction):
-        return sql, [_sqlite_value(value) for value in args]
+    if client.DIALECT == "sqlite":
+        return sql, [
+            value if (convert := _SQLITE.get(type(value), _sqlite_other)) is None else convert(value) for value in args
+        ]
     return _with_numbered_placeholders(sql), [_postgres_value(value) for value in args]
 
 
@@ -321,7 +320,7 @@ async def records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
     """
     client = _client()
     query, values = _prepare(client, sql, args)
-    if isinstance(client, SafeSqliteClient) and not query.startswith(("INSERT", "UPDATE", "DELETE")):
+    if type(client) is SafeSqliteClient and not query.startswith(("INSERT", "UPDATE", "DELETE")):
         return client.read_directly(query, values)
     found: Sequence[Sequence[Any]] = await client.records(query, values)
     return found

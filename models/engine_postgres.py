@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import structlog
@@ -19,6 +19,7 @@ from tortoise.backends.base_postgres.client import translate_exceptions
 from tortoise.connection import get_connections
 from tortoise.exceptions import DBConnectionError
 
+from models.database_url import Dialect
 from models.storable import StorableTexts, texts
 
 log = structlog.get_logger(__name__)
@@ -111,6 +112,8 @@ class SafeTransactionContext(TransactionContextPooled):
 
 
 class SafeTransaction(StorableTexts, TransactionWrapper):
+    DIALECT: ClassVar[Dialect] = "postgres"
+
     def _in_transaction(self) -> TransactionContext:
         return NestedTransactionContext(SafeTransaction(self))
 
@@ -132,6 +135,7 @@ class SafeTransaction(StorableTexts, TransactionWrapper):
 class SafePostgresClient(StorableTexts, AsyncpgDBClient):
     """Writes use at most `maxsize - for_reads` connections, so that reads continue while writers wait."""
 
+    DIALECT: ClassVar[Dialect] = "postgres"
     connection_class = PlainConnection
 
     def __init__(self, *args: Any, for_reads: int = 0, **kwargs: Any) -> None:

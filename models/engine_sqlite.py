@@ -5,7 +5,7 @@ import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import aiosqlite
 import structlog
@@ -19,6 +19,7 @@ from tortoise.backends.sqlite.client import (
 from tortoise.connection import ConnectionToken, get_connections
 from tortoise.exceptions import BaseORMException, IntegrityError, OperationalError, TransactionManagementError
 
+from models.database_url import Dialect
 from models.storable import StorableTexts, texts
 
 log = structlog.get_logger(__name__)
@@ -28,6 +29,7 @@ T = TypeVar("T")
 # SQLite's own wait occupies the process's only connection: keep it short, and retry without holding the connection.
 BUSY_MS: Final = 30
 AGAIN_S: Final = (0.01, 0.04)
+SAVEPOINT: Final = "inner_transaction"
 STATEMENTS_KEPT: Final = 256  # prepared statements per connection
 
 
@@ -94,8 +96,23 @@ class ImmediateTransactionContext(SqliteTransactionContext):
 
 
 class SafeTransaction(StorableTexts, SqliteTransactionWrapper):
+    DIALECT: ClassVar[Dialect] = "sqlite"
+
     def _in_transaction(self) -> TransactionContext:
         return NestedTransactionContext(SafeTransaction(self))
+
+    async def savepoint(self) -> None:
+        # One name, so that the prepared statements are used again: the newest savepoint of a name is meant.
+        self._savepoint = SAVEPOINT
+        await self.records(f"SAVEPOINT {SAVEPOINT}", ())
+
+    async def release_savepoint(self) -> None:
+        await self.records(f"RELEASE {SAVEPOINT}", ())
+
+    async def savepoint_rollback(self) -> None:
+        # On the connection's thread, after a cancelled task's statement, which may still run.
+        await super().savepoint_rollback()
+        await self._connection.execute(f"RELEASE {SAVEPOINT}")
 
     async def begin(self) -> None:
         # A deferred transaction that reads, then writes, fails with "database is locked" if another process wrote in
@@ -130,6 +147,8 @@ class SafeTransaction(StorableTexts, SqliteTransactionWrapper):
 
 
 class SafeSqliteClient(StorableTexts, SqliteClient):
+    DIALECT: ClassVar[Dialect] = "sqlite"
+
     def __init__(self, file_path: str, *, patience_ms: int = 4_000, **kwargs: Any) -> None:
         kwargs.setdefault("busy_timeout", BUSY_MS)
         super().__init__(file_path, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -41,38 +42,56 @@ def columns(model: type[Model], alias: str = "") -> str:
 
 
 @lru_cache(maxsize=64)
-def _readers(model: type[Model]) -> tuple[tuple[str, Callable[[Any], Any] | None], ...]:
-    return tuple((name, _CONVERTERS.get(type(field))) for name, field in model._meta.fields_map.items())
+def _conversions(model: type[Model]) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    fields_map = model._meta.fields_map
+    return tuple((name, _CONVERTERS[type(field)]) for name, field in fields_map.items() if type(field) in _CONVERTERS)
 
 
-def _stored(model: type[M]) -> M:
+def _made(model: type[M], values: Iterable[tuple[str, Any]], *, stored: bool) -> M:
     made = model.__new__(model)
+    state = made.__dict__
     # What Model._init_from_db sets (tortoise 1.1.9); a test compares the two.
-    made.__dict__.update(
-        _partial=False,
-        _saved_in_db=True,
-        _custom_generated_pk=model._meta.db_pk_column not in model._meta.generated_db_fields,
-        _await_when_save={},
-    )
+    state["_partial"] = False
+    state["_saved_in_db"] = stored
+    state["_custom_generated_pk"] = model._meta.db_pk_column not in model._meta.generated_db_fields
+    state["_await_when_save"] = {}
+    state.update(values)
     return made
 
 
 def instance(model: type[M], raw: Mapping[str, Any]) -> M:
     """Equal to what the ORM reads. `raw` has all columns."""
-    made = _stored(model)
-    state = made.__dict__
-    for name, convert in _readers(model):
-        state[name] = raw[name] if convert is None else convert(raw[name])
-    return made
+    return from_record(model, [raw[name] for name in names(model)])
 
 
 def from_record(model: type[M], record: Sequence[Any]) -> M:
     """As `instance`, from the values of `columns(model)` in their order."""
-    made = _stored(model)
+    made = _made(model, zip(names(model), record, strict=True), stored=True)
     state = made.__dict__
-    for (name, convert), value in zip(_readers(model), record, strict=True):
-        state[name] = value if convert is None else convert(value)
+    for name, convert in _conversions(model):
+        if state[name] is not None:
+            state[name] = convert(state[name])
     return made
+
+
+@lru_cache(maxsize=64)
+def _defaults(model: type[Model]) -> tuple[Mapping[str, Any], tuple[tuple[str, Callable[[], Any]], ...]]:
+    """Constant values by column, and the functions that make the others."""
+    defaults = {name: field.default for name, field in model._meta.fields_map.items()}
+    made = tuple((name, default) for name, default in defaults.items() if callable(default))
+    return defaults, made
+
+
+def new(model: type[M], **values: Any) -> M:
+    """An instance to `add`, as the model's constructor makes it, without its checks."""
+    defaults, made = _defaults(model)
+    row = _made(model, defaults.items(), stored=False)
+    state = row.__dict__
+    state.update(values)
+    for name, make in made:
+        if name not in values:
+            state[name] = make()
+    return row
 
 
 @lru_cache(maxsize=512)
@@ -100,41 +119,42 @@ async def get(model: type[M], rest: str, *args: object, lock: bool = False) -> M
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
-@lru_cache(maxsize=64)
-def _writers(model: type[Model]) -> Mapping[str, Callable[[Model], Any] | None]:
-    """By column; None: the attribute as it is."""
-    return {name: _writer(name, field) for name, field in model._meta.fields_map.items()}
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Columns to write, with the places of those that need more than their attribute."""
+
+    limited: tuple[tuple[int, int], ...]  # place, most characters
+    json: tuple[int, ...]
+    times: tuple[tuple[int, bool], ...]  # place, whether each write renews it
 
 
-def _writer(name: str, field: Field[Any]) -> Callable[[Model], Any] | None:
-    if isinstance(field, fields.JSONField):
-        return lambda row: None if getattr(row, name) is None else json_text(getattr(row, name))
-    if isinstance(field, fields.DatetimeField) and (field.auto_now or field.auto_now_add):
-        return lambda row: _own_time(row, name, renewed=field.auto_now)
-    if isinstance(field, fields.CharField):
+@lru_cache(maxsize=512)
+def _written(model: type[Model], written: tuple[str, ...]) -> _Columns:
+    found = [(place, model._meta.fields_map[name]) for place, name in enumerate(written)]
+    return _Columns(
+        limited=tuple((place, field.max_length) for place, field in found if isinstance(field, fields.CharField)),
+        json=tuple(place for place, field in found if isinstance(field, fields.JSONField)),
+        times=tuple(
+            (place, field.auto_now)
+            for place, field in found
+            if isinstance(field, fields.DatetimeField) and (field.auto_now or field.auto_now_add)
+        ),
+    )
+
+
+def _values(row: Model, written: tuple[str, ...]) -> list[Any]:
+    columns, state = _written(type(row), written), row.__dict__
+    values = [state[name] for name in written]
+    for place, limit in columns.limited:
         # PostgreSQL refuses a longer text; SQLite does not look.
-        return lambda row: _checked(row, name, field.max_length)
-    return None
-
-
-def _own_time(row: Model, name: str, *, renewed: bool) -> datetime:
-    value: datetime | None = getattr(row, name)
-    if value is None or renewed:
-        value = datetime.now(UTC)
-        setattr(row, name, value)
-    return value
-
-
-def _checked(row: Model, name: str, limit: int) -> str | None:
-    value: str | None = getattr(row, name)
-    if value is not None and len(value) > limit:
-        raise ValueError(f"{row._meta.db_table}.{name}: longer than {limit} characters")
-    return value
-
-
-def _values(row: Model, written: Iterable[str]) -> list[object]:
-    writers = _writers(type(row))
-    return [getattr(row, name) if (write := writers[name]) is None else write(row) for name in written]
+        if values[place] is not None and len(values[place]) > limit:
+            raise ValueError(f"{row._meta.db_table}.{written[place]}: longer than {limit} characters")
+    for place in columns.json:
+        values[place] = None if values[place] is None else json_text(values[place])
+    for place, renewed in columns.times:
+        if renewed or values[place] is None:
+            values[place] = state[written[place]] = datetime.now(UTC)
+    return values
 
 
 @lru_cache(maxsize=256)
@@ -153,14 +173,14 @@ async def add(rows: Sequence[Model]) -> None:
         values = [value for row in rows for value in _values(row, names(model))]
         await database.records(_insert(model, len(rows), ""), *values)
         for row in rows:
-            row._saved_in_db = True
+            row.__dict__["_saved_in_db"] = True
 
 
 async def add_unless_known(row: Model) -> bool:
     """Insert a row unless one of its unique keys exists. A conflict leaves the transaction usable."""
     model = type(row)
     inserted = await database.records(_insert(model, 1, KNOWN) + " RETURNING id", *_values(row, names(model)))
-    row._saved_in_db = bool(inserted)
+    row.__dict__["_saved_in_db"] = bool(inserted)
     return bool(inserted)
 
 
@@ -172,4 +192,5 @@ def _update(model: type[Model], written: tuple[str, ...]) -> str:
 
 async def update(row: Model, written: Sequence[str]) -> None:
     """Store these columns of a row that was read or inserted."""
-    await database.records(_update(type(row), tuple(written)), *_values(row, written), row.pk)
+    names = tuple(written)
+    await database.records(_update(type(row), names), *_values(row, names), row.pk)

@@ -42,6 +42,7 @@ class Configuration:
     checkout_read_every: timedelta  # between later reads of a checkout that is not final
     page_reads_every: timedelta = timedelta(seconds=2)  # a page reads a checkout again after this
     reads_per_s: float = 10.0  # of the sweeper, per connection
+    group_commit: bool = True
     sandbox_delay: timedelta = timedelta(seconds=5)  # of the sandbox's delayed payments, and of its fees
 
     @classmethod
@@ -70,6 +71,7 @@ class Configuration:
             ),
             checkout_first_check=timedelta(seconds=settings.sweeper_first_check_s),
             checkout_read_every=timedelta(seconds=settings.sweeper_every_s),
+            group_commit=settings.group_commit,
         )
 
 

@@ -190,7 +190,8 @@ class Change:
         actor_id: UUID | None = None,
     ) -> ActivityCard | None:
         """None if the card's key exists."""
-        row = ActivityCard(
+        row = rows.new(
+            ActivityCard,
             id=uuid7(),
             account_id=self.account_id,
             conversation_id=request.conversation_id,

@@ -32,7 +32,7 @@ from models.tables import (
     ProcessorEvent,
 )
 from services.connections import processor_health, providers
-from services.core import turns, webhooks
+from services.core import group_commit, turns, webhooks
 from services.core.rate_limits import RateLimiter
 from services.core.unit_of_work import change
 from services.payments import event_trust, processor_events, recorder
@@ -176,11 +176,18 @@ async def _take_event(
             return  # unmatched, and not to be read
         if patience_s <= 0:
             raise turns.Busy(turns.Busy.__doc__)
-        with turns.patience(patience_s):
+
+        async def record() -> None:
             async with change(connection.account_id, rows=[owner] if owner is not None else []) as changed:
                 row = await _store_event(connection, event, body, now)
                 if row.handled_at is None:
                     await processor_events.record_or_postpone(changed, connection, event, row)
+
+        with turns.patience(patience_s):
+            try:
+                await group_commit.run(record)
+            except group_commit.Abandoned:
+                await record()
     except Exception as error:  # (top of the loop: the event is stored whatever fails)
         if database_errors.is_transient(error):  # usually a locked row: store now, handle later
             log.warning("processor_event_postponed", provider=connection.processor, error=type(error).__name__)
@@ -226,7 +233,8 @@ async def _store_event(
     connection: ProcessorConnection, event: ProcessorWebhook, body: str, now: datetime
 ) -> ProcessorEvent:
     external_id = _key_of(event)
-    row = ProcessorEvent(
+    row = rows.new(
+        ProcessorEvent,
         id=uuid7(),
         account_id=connection.account_id,
         processor_connection_id=connection.id,

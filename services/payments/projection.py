@@ -42,7 +42,6 @@ WRITTEN: Final = (
     "last_attempt_message",
     "last_attempt_at",
     "version",
-    "updated_at",
 )
 
 
@@ -51,6 +50,7 @@ class _Before:
     status: str
     is_released: bool
     visible: tuple[object, ...]
+    values: dict[str, object]  # of the columns that may be written
 
 
 async def apply(
@@ -65,7 +65,10 @@ async def apply(
     await changed.load_cards(request.id)
     fact_set = _FactSet(facts, fresh, sessions, changed.now)
     before = _Before(
-        status=request.status, is_released=request.released_at is not None, visible=_visible_state(request)
+        status=request.status,
+        is_released=request.released_at is not None,
+        visible=_visible_state(request),
+        values=_values(request),
     )
     cards: list[ActivityCard] = []
     await _mark_sent(changed, cards, request, fact_set)
@@ -74,7 +77,8 @@ async def apply(
     if fresh or before.visible != _visible_state(request):
         await _tag_customer(contact, fresh)
         request.version += 1
-        await rows.update(request, WRITTEN)
+        changed_columns = [name for name, value in _values(request).items() if before.values[name] != value]
+        await rows.update(request, [*changed_columns, "updated_at"])
         await contact_totals.update_locked(contact)
         _log_events(changed, request, cards, before.status)
     await _enqueue_follow_ups(request, fact_set)
@@ -144,6 +148,10 @@ async def _tag_customer(contact: Contact, fresh: list[MoneyFact]) -> None:
         contact.tags = [*contact.tags, "customer"]
         contact.version += 1
         await rows.update(contact, ("tags", "version", "updated_at"))
+
+
+def _values(request: PaymentRequest) -> dict[str, object]:
+    return {name: getattr(request, name) for name in WRITTEN}
 
 
 def _is_manual(fact: MoneyFact) -> bool:

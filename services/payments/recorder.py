@@ -159,7 +159,7 @@ async def _request_of(table: str, own: tuple[UUID, UUID], external_ids: list[str
     wanted = list(dict.fromkeys(external_ids))
     found = await database.records(
         f"SELECT payment_request_id FROM {table} WHERE external_id IN ({database.placeholders(len(wanted))})"  # noqa: S608 (only constants are put in)
-        f" AND {_OURS} ORDER BY id LIMIT 1",
+        f" AND {_OURS} LIMIT 1",
         *wanted,
         *own,
     )
@@ -284,7 +284,8 @@ async def _store_fact(report: _Report, session: CheckoutSession | None, statemen
 
 def _fact_of(report: _Report, session: CheckoutSession | None, statement: MoneyStatement) -> MoneyFact:
     request, connection, confirmed = report.request, report.connection, report.confirmed
-    return MoneyFact(
+    return rows.new(
+        MoneyFact,
         id=uuid7(),
         account_id=request.account_id,
         payment_request_id=request.id,

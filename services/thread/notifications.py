@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from models import database
+from models import database, rows
 from models.errors import Forbidden
 from models.ids import uuid7
 from models.ledger import CardKind
@@ -88,7 +88,8 @@ def _add_notifications(
         if user.is_notified:
             continue
         changed.notification(
-            Notification(
+            rows.new(
+                Notification,
                 id=uuid7(),
                 account_id=changed.account_id,
                 user_id=user.id,

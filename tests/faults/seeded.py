@@ -45,6 +45,7 @@ CAPTURES: Final = "tests/services/payments/test_captures.py"
 SWEEPER: Final = "tests/services/payments/test_sweeper.py"
 REFUNDS: Final = "tests/services/payments/test_refunds.py"
 AT_ONCE: Final = "tests/services/payments/test_concurrent_money.py"
+GROUP_COMMIT: Final = "tests/services/core/test_group_commit.py"
 CHANGES: Final = "tests/services/core/test_unit_of_work.py"
 LOG: Final = "tests/models/test_event_log.py"
 HUB: Final = "tests/services/core/test_event_hub.py"
@@ -288,6 +289,22 @@ FAULTS: Final = (
         "        import asyncio\n\n        asyncio.ensure_future(  # noqa: RUF006\n            processor_webhooks.receive("
         "name, connection_id, await request.body(), dict(request.headers))\n        )",
         "tests/web/test_webhooks.py",
+    ),
+    _fault(
+        "transaction",
+        "answered-though-the-shared-commit-failed",
+        "services/core/group_commit.py",
+        "if not is_committed and member.error is None:",
+        "if False:",
+        GROUP_COMMIT,
+    ),
+    _fault(
+        "transaction",
+        "shared-transaction-goes-on-after-a-transient-failure",
+        "services/core/group_commit.py",
+        "if member.error is not None and database_errors.is_transient(member.error):",
+        "if False:",
+        GROUP_COMMIT,
     ),
     _fault(
         "transaction",
