@@ -8,6 +8,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -28,6 +29,8 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 # Used in the checkout page's Content-Security-Policy.
 ORIGIN: Final = re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+)+(:\d{1,5})?")
 
+
+TRANSPORTS: Final = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
 _imported: set[tuple[str, str]] = set()  # by `load`
 
@@ -161,6 +164,7 @@ def _provider(room: str, name: str) -> Any:
 
 
 def _names(room: str) -> list[str]:
+    # Imports every package: not for the event loop.
     usable = {name for name in _packaged(room) if _of_package(room, name) is not None}
     return sorted(_files(room) | usable)
 
@@ -190,13 +194,26 @@ def channel_class(name: str) -> type[Channel]:
     return provider
 
 
-async def load(room: str, name: str) -> None:
-    """Import a provider on another thread, since importing an SDK is slow; ignore unknown names."""
-    installed = name in _files(room) or name in _packaged(room)
-    if installed and (room, name) not in _imported:
-        with suppress(UnknownProvider):
-            await asyncio.to_thread(_provider, room, name)
+async def load(room: str, name: str) -> Any | None:
+    """The class, imported on another thread, since importing an SDK is slow; None for an unknown name."""
+    if name not in _files(room) and name not in _packaged(room):
+        return None
+    if (room, name) not in _imported:
+        await asyncio.to_thread(_import, room, name)
         _imported.add((room, name))
+    try:
+        return _provider(room, name)
+    except UnknownProvider:
+        return None
+
+
+def _import(room: str, name: str) -> None:
+    with suppress(UnknownProvider):
+        _provider(room, name)
+    # HTTP clients would import their transport with the first client, on the event loop (25 ms).
+    for client, transport in TRANSPORTS.items():
+        if client in sys.modules:
+            importlib.import_module(transport)
 
 
 def read_credentials(provider: type[Processor] | type[Channel], values: Mapping[str, str]) -> Any:

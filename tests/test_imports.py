@@ -61,3 +61,30 @@ assert [name for name, module in sys.modules.items() if module is None] == []
 import rich.console
 """
     after(code)
+
+
+def test_a_vendors_first_webhook_imports_nothing_on_the_event_loop() -> None:
+    code = """
+import asyncio, sys
+from datetime import UTC, datetime
+import app
+from integrations import registry
+from integrations.base import Environment, IntegrationError
+
+made = {"stripe": {"secret_key": "sk_test_1", "webhook_secret": "whsec_1"}, "sandbox": {"secret_key": "sk", "webhook_secret": "whsec_1"}}
+
+async def main() -> None:
+    for name, credentials in made.items():
+        cls = await registry.load("processors", name)
+        before = set(sys.modules)
+        environment = Environment(public_url="http://here", sandbox_url="http://here")
+        processor = cls(registry.read_credentials(cls, credentials), environment=environment, webhook_url="http://here")
+        try:
+            await processor.verify_webhook(b"{}", {"stripe-signature": "t=1,v1=0"}, now=datetime.now(UTC))
+        except IntegrationError:
+            pass
+        assert set(sys.modules) == before, (name, sorted(set(sys.modules) - before))
+
+asyncio.run(main())
+"""
+    after(code)

@@ -281,6 +281,10 @@ class Credentials:
     webhook_endpoint_id: str = ""  # created by `register_webhook`; empty: a person entered the secret
 
 
+# The SDK imports a class at its first use: these here, where `registry.load` imports, and not on the event loop.
+_Client, _Signature = stripe.StripeClient, stripe.WebhookSignature
+
+
 class _HttpClient(stripe.HTTPXClient):
     def _get_request_args_kwargs(self, method: str, url: str, headers: Mapping[str, str], post_data: Any) -> list[Any]:
         where, options = super()._get_request_args_kwargs(method, url, headers, post_data)
@@ -310,7 +314,7 @@ class Stripe(Processor):
         address = environment.base_addresses.get(NAME)
 
         def client(account: str | None) -> stripe.StripeClient:
-            return stripe.StripeClient(
+            return _Client(
                 credentials.secret_key,
                 stripe_account=account,
                 stripe_version=API_VERSION,
@@ -658,7 +662,7 @@ class Stripe(Processor):
             raise SignatureInvalid(NAME, "signature_missing" if not header else "signature_malformed")
         for secret in self._secrets:
             try:
-                stripe.WebhookSignature.verify_header(body, header, secret, None)
+                _Signature.verify_header(body, header, secret, None)
                 break
             except (stripe.SignatureVerificationError, UnicodeDecodeError):
                 continue

@@ -24,9 +24,9 @@ def _short_credentials(input: ConfigureProcessorInput) -> dict[str, str | None]:
     return {"secret_key": input.secret_key, "webhook_secret": input.webhook_secret}
 
 
-def _processor_of(input: ConfigureProcessorInput, refusals: Refusals) -> str | None:
+async def _processor_of(input: ConfigureProcessorInput, refusals: Refusals) -> str | None:
     with refusals:
-        return processor_settings.provider_of(input.kind.name, input.provider)
+        return await processor_settings.provider_of(input.kind.name, input.provider)
     own = processor_settings.built_in(input.kind.name)
     return None if input.provider in providers.KINDS and input.provider != own else own
 
@@ -69,7 +69,7 @@ class ProcessorMutations:
         }
         actor = info.context.actor
         refusals = Refusals()
-        processor = _processor_of(input, refusals)
+        processor = await _processor_of(input, refusals)
         _check_credentials(input, refusals)
         try:
             if refusals or processor is None:

@@ -104,8 +104,7 @@ async def check(
     """Check the input without the vendor. Raises: Forbidden, NotFound, Invalid, TooLong."""
     actor.require("settings")
     row: ChannelConnection | None = None
-    await registry.load("channels", provider)
-    cls = registry.channel_class(provider) if provider in registry.channel_names() else None
+    cls: type[Channel] | None = await registry.load("channels", provider)
     sites: list[str] | None = None
     typed: dict[str, str] = {}
     known = False

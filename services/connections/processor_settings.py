@@ -31,7 +31,7 @@ def built_in(kind: str) -> str | None:
     return next((name for name, known in providers.KINDS.items() if known == kind), None)
 
 
-def provider_of(kind: str, provider: str | None) -> str:
+async def provider_of(kind: str, provider: str | None) -> str:
     """For CUSTOM, the plug-in that `provider` names. Raises: Invalid."""
     own = built_in(kind)
     if own is None:
@@ -39,7 +39,7 @@ def provider_of(kind: str, provider: str | None) -> str:
             raise Invalid("Name the plug-in for kind CUSTOM.", field="provider")
         if provider in providers.KINDS:
             raise Invalid("This processor is built in: choose its own kind.", field="provider")
-        if provider not in registry.processor_names():
+        if await registry.load("processors", provider) is None:
             raise Invalid("No plug-in of this name is installed.", field="provider")
         return provider
     if provider not in (None, own):
@@ -68,9 +68,7 @@ async def check(
     """Check the input without the vendor. Raises: Forbidden, NotFound, Invalid, TooLong."""
     actor.require("settings")
     refusals = Refusals()
-    if processor is not None:
-        await registry.load("processors", processor)
-    cls = registry.processor_class(processor) if processor in registry.processor_names() else None
+    cls: type[Processor] | None = None if processor is None else await registry.load("processors", processor)
     row: ProcessorConnection | None = None
     given: dict[str, str] = {}
     mode: bool | None = None

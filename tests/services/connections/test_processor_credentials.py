@@ -164,11 +164,14 @@ async def test_every_reason_that_has_advice_makes_a_sentence() -> None:
         assert about in {None, "account", "webhook_id", "location_id", "currency"}
 
 
-def test_a_kind_names_its_provider_and_custom_names_a_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert processor_settings.provider_of("STRIPE", None) == "stripe"
-    assert processor_settings.provider_of("PAYPAL", "paypal") == "paypal"
-    monkeypatch.setattr(registry, "processor_names", lambda: ["acme_pay", "stripe"])
-    assert processor_settings.provider_of("CUSTOM", "acme_pay") == "acme_pay"
+async def test_a_kind_names_its_provider_and_custom_names_a_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def load(room: str, name: str) -> object | None:
+        return object() if (room, name) in {("processors", "acme_pay"), ("processors", "stripe")} else None
+
+    assert await processor_settings.provider_of("STRIPE", None) == "stripe"
+    assert await processor_settings.provider_of("PAYPAL", "paypal") == "paypal"
+    monkeypatch.setattr(registry, "load", load)
+    assert await processor_settings.provider_of("CUSTOM", "acme_pay") == "acme_pay"
     for kind, provider in (
         ("STRIPE", "paypal"),
         ("STRIPE", "acme_pay"),
@@ -178,7 +181,7 @@ def test_a_kind_names_its_provider_and_custom_names_a_plug_in(monkeypatch: pytes
         ("CUSTOM", "nothere"),
     ):
         with pytest.raises(Invalid) as refused:
-            processor_settings.provider_of(kind, provider)
+            await processor_settings.provider_of(kind, provider)
         assert refused.value.field == ("provider",)
 
 

@@ -189,7 +189,10 @@ async def test_the_mode_follows_from_a_plug_ins_keys_whatever_they_are_called(
     asked_for: bool | None,
     test_mode: bool | str,
 ) -> None:
-    monkeypatch.setattr(registry, "processor_names", lambda: ["plug"])
+    async def load(room: str, name: str) -> type[Plug] | None:
+        return Plug if name == "plug" else None
+
+    monkeypatch.setattr(registry, "load", load)
     monkeypatch.setattr(registry, "processor_class", lambda name: Plug)
     configure = processor_settings.configure_processor(
         team.owner, processor="plug", credentials=keys, test_mode=asked_for
