@@ -82,7 +82,7 @@ class Fact:
     external_id: str
     outcome: str
     amount_minor: int
-    counted: bool  # of a charge: amount and currency are those of its checkout
+    matches_checkout: bool  # of a charge: amount and currency are those of its checkout, or a person recorded it
     after_void: bool
     occurred_at: datetime
     charge_external_id: str | None = None  # of a refund or dispute: its charge; of an acceptance: the accepted charge
@@ -155,10 +155,11 @@ class Counting:
 def counting(payments: Sequence[Fact]) -> Counting:
     """Charges that match their checkout, add up to it, or were accepted. Later facts never revoke it."""
     charges = [m for m in payments if m.kind == "CHARGE"]
-    exact = {m.key for m in charges if m.counted}
+    exact = {m.key for m in charges if m.matches_checkout}
     split: dict[object, list[Fact]] = {}
     for charge in charges:
-        if charge.outcome == "SUCCEEDED" and not charge.counted and charge.asked_minor and charge.checkout is not None:
+        is_part = charge.outcome == "SUCCEEDED" and not charge.matches_checkout and charge.asked_minor
+        if is_part and charge.checkout is not None:
             split.setdefault(charge.checkout, []).append(charge)
     parts = {part.key for tenders in split.values() for part in _tenders_that_add_up(tenders)}
     named = {m.charge_key for m in payments if m.kind == "ACCEPTANCE"}

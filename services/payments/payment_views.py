@@ -29,7 +29,7 @@ class PaymentView:
     charge_reference: str | None  # of a refund or dispute: the charge that it concerns
     method_summary: str | None
     failure_message: str | None
-    counted: bool
+    counted: bool  # for its request, as ledger.counting decides; not the column of the same name
     unresolved_minor: int  # of a charge: the part that awaits the team's decision
     checkout_session_id: UUID | None
     test_mode: bool
@@ -95,7 +95,7 @@ def as_ledger(facts: Iterable[MoneyFact], *, released: Collection[UUID] = ()) ->
             external_id=fact.external_id,
             outcome=fact.outcome,
             amount_minor=fact.amount_minor,
-            counted=fact.counted and fact.kind == "CHARGE",
+            matches_checkout=fact.counted and fact.kind == "CHARGE",
             after_void=fact.after_void,
             occurred_at=fact.occurred_at,
             charge_external_id=fact.charge_external_id,

@@ -23,7 +23,7 @@ def fact(
     *,
     kind: str = "CHARGE",
     amount_minor: int = 1000,
-    counted: bool = True,
+    matches: bool = True,
     after_void: bool = False,
     minutes: int = 0,
     connection: str = "stripe",
@@ -37,7 +37,7 @@ def fact(
         external_id=external_id,
         outcome=outcome,
         amount_minor=amount_minor,
-        counted=counted and kind == "CHARGE",
+        matches_checkout=matches and kind == "CHARGE",
         after_void=after_void,
         charge_external_id=charge if kind == "REFUND" else None,
         occurred_at=T0 + timedelta(minutes=minutes),
@@ -47,7 +47,7 @@ def fact(
 
 def tender(external_id: str, amount_minor: int, **how: Any) -> Fact:
     """A charge whose checkout asked for 1000."""
-    values: dict[str, Any] = {"counted": False, "checkout": "cs_1", "asked_minor": 1000}
+    values: dict[str, Any] = {"matches_checkout": False, "checkout": "cs_1", "asked_minor": 1000}
     minutes = how.pop("minutes", 0)
     return replace(fact(external_id, amount_minor=amount_minor, minutes=minutes), **values | how)
 
@@ -120,7 +120,7 @@ def test_a_released_payment_that_arrives_second_is_excess() -> None:
         ([fact(amount_minor=400)], True, True, False, Status.VOID),
         ([fact(amount_minor=400), fact("pi_2", "PENDING")], True, False, False, Status.PROCESSING),
         ([fact("a", amount_minor=400), fact("b", amount_minor=600)], True, False, False, Status.PAID),
-        ([fact(counted=False)], True, False, False, Status.SENT),
+        ([fact(matches=False)], True, False, False, Status.SENT),
         ([fact(after_void=True)], True, True, False, Status.VOID),
         ([fact()], True, True, False, Status.PAID),
         ([fact(), fact("re_1", kind="REFUND")], True, False, False, Status.PAID),
@@ -189,7 +189,7 @@ FACTS = st.builds(
     outcome=st.sampled_from(["PENDING", "FAILED", "SUCCEEDED"]),
     kind=st.sampled_from(["CHARGE", "REFUND"]),
     amount_minor=st.sampled_from([400, 1000]),
-    counted=st.booleans(),
+    matches=st.booleans(),
     charge=st.sampled_from(["a", "b", "c"]),
 )
 
@@ -199,7 +199,7 @@ def test_order_and_repetition_cannot_matter(facts: list[Fact], random, sent: boo
     # One money has one amount: the same id with another amount is not a repetition.
     seen: dict[tuple[str, str], Fact] = {}
     facts = [f for f in facts if seen.setdefault((f.kind, f.external_id), f).amount_minor == f.amount_minor]
-    facts = [f for f in facts if seen[(f.kind, f.external_id)].counted == f.counted]
+    facts = [f for f in facts if seen[(f.kind, f.external_id)].matches_checkout == f.matches_checkout]
     facts = [f for f in facts if seen[(f.kind, f.external_id)].charge_key == f.charge_key]
     shuffled = [*facts, *facts]
     random.shuffle(shuffled)
@@ -243,7 +243,7 @@ def test_sums_that_differ_count_if_they_add_up_or_are_accepted(
 
 
 def test_what_was_given_back_or_lost_of_money_that_does_not_count_is_not_unresolved() -> None:
-    back = replace(fact("re_1", kind="REFUND", amount_minor=100, counted=False), charge_external_id="a")
+    back = replace(fact("re_1", kind="REFUND", amount_minor=100), charge_external_id="a")
     lost = replace(fact("dp_1", kind="DISPUTE", amount_minor=400), charge_external_id="a")
     assert at(tender("a", 400), back).unresolved == {"": 300}
     assert at(tender("a", 400), back).refunded_minor == 0
@@ -259,7 +259,7 @@ def test_after_a_waiver_whatever_more_arrives_is_excess() -> None:
 
 def test_the_refund_facet_knows_accepted_money_of_another_currency() -> None:
     charge = tender("a", 900, currency="EUR")
-    back = replace(fact("re_1", kind="REFUND", amount_minor=900, counted=False), charge_external_id="a", currency="EUR")
+    back = replace(fact("re_1", kind="REFUND", amount_minor=900), charge_external_id="a", currency="EUR")
     facts = [charge, accepts(charge), waives(1000)]
     assert at(*facts).refund_state == "NONE"
     assert (at(*facts, back).refund_state, at(*facts, back).refunded_minor) == ("FULL", 0)

@@ -127,7 +127,7 @@ def as_fact(said: MoneyStatement) -> ledger.Fact:
         external_id=said.external_id,
         outcome=said.outcome.value,
         amount_minor=said.amount_minor,
-        counted=True,
+        matches_checkout=True,
         after_void=False,
         occurred_at=said.occurred_at,
         charge_external_id=said.charge_external_id,
@@ -143,7 +143,7 @@ def test_every_order_of_a_vendors_words_adds_up_to_the_last(name: str) -> None:
         external_id="pay",
         outcome="SUCCEEDED",
         amount_minor=12500,
-        counted=True,
+        matches_checkout=True,
         after_void=False,
         occurred_at=OPENED,
     )
