@@ -9,7 +9,16 @@ from services.accounts import search_index
 from services.connections import credential_renewal
 from services.core import idempotency, ticks
 from services.messaging import attachments, contact_names, delivery, inbound, look_ups, message_changes, pacing, sending
-from services.payments import checkout_reads, due_dates, mismatches, processor_events, refund_outcomes, sweeper, voids
+from services.payments import (
+    checkout_reads,
+    due_dates,
+    figure_counts,
+    mismatches,
+    processor_events,
+    refund_outcomes,
+    sweeper,
+    voids,
+)
 from services.sandbox import channels, fees, hosted_page, scenarios, webhooks
 from services.web_chat import visits
 
@@ -28,6 +37,7 @@ JOB_MODULES: Final[tuple[ModuleType, ...]] = (
     sending,
     checkout_reads,
     due_dates,
+    figure_counts,
     mismatches,
     processor_events,
     refund_outcomes,

@@ -364,7 +364,7 @@ def placeholders(count: int) -> str:
 def among(column: str, ids: Sequence[object]) -> tuple[str, object]:
     """A condition that `column` is one of any number of ids, and its one value: the statement's text stays the same."""
     if dialect() == "sqlite":
-        return f"{column} IN (SELECT value FROM json_each(?))", [str(id) for id in ids]  # noqa: S608 (only constants are put in)
+        return f"{column} IN (SELECT value FROM json_each(?))", [id if isinstance(id, int) else str(id) for id in ids]  # noqa: S608 (only constants are put in)
     return f"{column} = ANY(?)", tuple(ids)
 
 

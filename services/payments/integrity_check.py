@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from models import database, event_log
 from models.ids import public_id
 from models.tables import Account, CheckoutSession, Contact, ContactSummary, MoneyFact, PaymentRequest
+from services.payments import dashboard, figure_counts, figure_facts
 from services.payments.projection import standing_of
 from services.thread import contact_totals, request_rows
 
@@ -37,6 +38,7 @@ async def audit(account_id: UUID | None = None) -> list[Difference]:
         found += await _check_log(account.id)
         found += await _check_requests(account.id)
         found += await _check_summaries(account.id)
+        found += await _check_figures(account)
     return found
 
 
@@ -157,3 +159,37 @@ async def _contact_differences(account_id: UUID, contact_id: UUID) -> list[Diffe
         for name in contact_totals.ZERO
         if was[name] != now[name]
     ]
+
+
+# ------------------------------------------------------------------------------------------------------------ figures
+async def _check_figures(account: Account) -> list[Difference]:
+    if not await _figure_differences(account):
+        return []
+    async with database.transaction():
+        # Every change of a figure ends with this row's lock.
+        await Account.filter(id=account.id).select_for_update(no_key=True).first()
+        return await _figure_differences(account)
+
+
+async def _figure_differences(account: Account) -> list[Difference]:
+    now, found = datetime.now(UTC), []
+    for range_name in dashboard.RANGES:
+        since = dashboard.start_of(range_name, account.time_zone, now)
+        for test_mode in (False, True):
+            counted = await figure_counts.read(account.id, test_mode, since)
+            summed = await figure_facts.read(account.id, test_mode, since)
+            stored = {figures.currency: asdict(figures) for figures in counted}
+            recomputed = {figures.currency: asdict(figures) for figures in summed}
+            mode = "test" if test_mode else "live"
+            found += [
+                Difference(
+                    subject=public_id("acc", account.id),
+                    name=f"{name} of {range_name} ({currency}, {mode})",
+                    stored=stored.get(currency, {}).get(name),
+                    recomputed=recomputed.get(currency, {}).get(name),
+                )
+                for currency in sorted(stored.keys() | recomputed.keys())
+                for name in figure_facts.NAMES
+                if stored.get(currency, {}).get(name) != recomputed.get(currency, {}).get(name)
+            ]
+    return found
