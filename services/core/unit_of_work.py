@@ -275,11 +275,11 @@ class Change:
 
 @asynccontextmanager
 async def change(
-    account_id: UUID, *, actor_id: UUID | None = None, rows: Collection[UUID] = ()
+    account_id: UUID, *, actor_id: UUID | None = None, queue_on: Collection[UUID] = ()
 ) -> AsyncIterator[Change]:
     """Open or join the account's transaction; never call a vendor inside. Raises: Busy.
 
-    `rows`: ids of rows that the caller then locks; changes of one row wait for each other in this process (turns.py).
+    `queue_on`: ids of rows that the caller then locks; changes of one row wait for each other in this process (turns.py).
     """
     outer = _current.get()
     if outer is not None and database.in_transaction():
@@ -287,7 +287,7 @@ async def change(
             raise RuntimeError("a change belongs to one account")
         yield outer
         return
-    async with turn(account_id, rows), database.transaction():
+    async with turn(account_id, queue_on), database.transaction():
         made = Change(account_id, actor_id)
         token = _current.set(made)
         try:

@@ -21,7 +21,7 @@ async def record(connection: ChannelConnection, report: Blocking) -> None:
         address = contacts.normalise(connection.kind, report.address, None)
     except Refusal:
         address = storable(report.address).strip()[: validation.ADDRESS_LIMIT]
-    async with change(connection.account_id, rows=[uuid5(connection.id, address)]) as changed:
+    async with change(connection.account_id, queue_on=[uuid5(connection.id, address)]) as changed:
         held = await contacts.held_address(connection.account_id, connection.kind, address)
         if held is not None:
             await contacts.lock(connection.account_id, held.contact_id)

@@ -83,7 +83,7 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
     values, wanted = await _validate(actor.account_id, changes, contact_id=contact_id)
     stated = {kind for kind, _ in changes.get("addresses") or ()}
     try:
-        async with change(actor.account_id, actor_id=actor.user_id, rows=[contact_id]) as changed:
+        async with change(actor.account_id, actor_id=actor.user_id, queue_on=[contact_id]) as changed:
             contact = await merged_rows.lock_contact(actor.account_id, contact_id)
             if contact is None:
                 raise NotFound(field="contactId")

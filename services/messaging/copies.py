@@ -113,7 +113,7 @@ def is_copy(message: Message, address: str | None) -> bool:
 
 
 async def record_failed(message: Message, addresses: Collection[str]) -> None:
-    async with change(message.account_id, rows=[message.id]) as changed:
+    async with change(message.account_id, queue_on=[message.id]) as changed:
         held = await Message.filter(id=message.id).select_for_update(no_key=True).get()
         before: list[str] = held.undelivered_cc or []
         lost = without([*before, *(one.lower() for one in addresses)], ())
@@ -126,7 +126,7 @@ async def record_answered(message: Message, address: str) -> None:
     """Remove an address from the failed copies, because its owner answered."""
     if not message.undelivered_cc:
         return
-    async with change(message.account_id, rows=[message.id]) as changed:
+    async with change(message.account_id, queue_on=[message.id]) as changed:
         held = await Message.filter(id=message.id).select_for_update(no_key=True).get()
         before: list[str] = held.undelivered_cc or []
         lost = without(before, {address.lower()})

@@ -81,7 +81,7 @@ async def advance(
     account_id = known.account_id
     bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
     locked = [*(binding.payment_request_id for binding in bindings), known.id]
-    async with change(account_id, rows=locked) as changed:
+    async with change(account_id, queue_on=locked) as changed:
         requests = await request_rows.lock_all(account_id, [binding.payment_request_id for binding in bindings])
         if reason == "opted_out":
             await contact_totals.lock_contact(account_id, known.contact_id)

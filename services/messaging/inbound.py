@@ -210,7 +210,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
     answered = await _answered_by_email(connection, inbound)
     token = inbound.link_token
     invited = None if token is None else invitations.contact_of(token, connection.id, now)
-    async with change(connection.account_id, rows=[uuid5(connection.id, received.address)]) as changed:
+    async with change(connection.account_id, queue_on=[uuid5(connection.id, received.address)]) as changed:
         if answered is None:
             contact, conversation = await contacts.find_or_create_by_address(
                 changed, connection, connection.kind, received.address, inbound.sender_name, invited=invited
@@ -346,7 +346,7 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
             ours = StatusUpdate(external_id=written.external_id, status=DeliveryStatus.SENT)
             await delivery.record_status(connection, ours, message_id=own.id)
             return
-    async with change(connection.account_id, rows=[uuid5(connection.id, address)]) as changed:
+    async with change(connection.account_id, queue_on=[uuid5(connection.id, address)]) as changed:
         contact, conversation = await contacts.find_or_create_by_address(
             changed, connection, connection.kind, address, None
         )

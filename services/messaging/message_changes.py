@@ -39,7 +39,7 @@ async def record(connection: ChannelConnection, reported: MessageChange, *, agai
         if not again:  # the message's own callback may still be running
             await _try_later(connection, reported)
         return
-    async with change(connection.account_id, rows=[found.contact_id]) as changed:
+    async with change(connection.account_id, queue_on=[found.contact_id]) as changed:
         contact = await contact_totals.lock_contact(connection.account_id, found.contact_id)
         conversation = await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
         message = await Message.filter(id=found.id).select_for_update(no_key=True).get()

@@ -122,7 +122,7 @@ async def unsubscribe(token: str) -> str:
     Raises: NotFound.
     """
     name, message = await written_by(token)
-    async with change(message.account_id, rows=[message.contact_id]) as changed:
+    async with change(message.account_id, queue_on=[message.contact_id]) as changed:
         await contact_totals.lock_contact(message.account_id, message.contact_id)
         await opt_out(changed, message.channel_connection_id, message.kind, message.address)
     return name

@@ -94,7 +94,7 @@ class _Claim:
 
 
 async def _claim(session: CheckoutSession, *, approved: bool) -> _Claim | None:
-    async with change(session.account_id, rows=[session.payment_request_id]):
+    async with change(session.account_id, queue_on=[session.payment_request_id]):
         request = await request_rows.lock(session.account_id, session.payment_request_id)
         sessions = await CheckoutSession.filter(payment_request_id=request.id)
         mine = next(one for one in sessions if one.id == session.id)
@@ -162,7 +162,7 @@ async def capture(session: CheckoutSession, *, source: str, is_first_call: bool 
         else:
             await processor_health.refused(connection, error)
         raise
-    async with change(session.account_id, rows=[session.payment_request_id]):
+    async with change(session.account_id, queue_on=[session.payment_request_id]):
         await request_rows.lock(session.account_id, session.payment_request_id)
         await recorder.record(
             connection,
@@ -191,7 +191,7 @@ async def _clear_claim(session: CheckoutSession) -> None:
 
 async def block(session: CheckoutSession) -> CheckoutSession | None:
     """Prevent new captures of a checkout; return it if a capture has already begun."""
-    async with change(session.account_id, rows=[session.payment_request_id]) as changed:
+    async with change(session.account_id, queue_on=[session.payment_request_id]) as changed:
         await request_rows.lock(session.account_id, session.payment_request_id)
         fresh = await CheckoutSession.get(id=session.id)
         if _is_claimed(fresh):
@@ -202,7 +202,7 @@ async def block(session: CheckoutSession) -> CheckoutSession | None:
 
 async def notify_unresolved(session: CheckoutSession) -> None:
     """Ask the team to check a capture's unknown outcome at the processor, once per capture."""
-    async with change(session.account_id, rows=[session.payment_request_id]) as changed:
+    async with change(session.account_id, queue_on=[session.payment_request_id]) as changed:
         request = await request_rows.lock(session.account_id, session.payment_request_id)
         fresh = await CheckoutSession.get(id=session.id)
         if not _is_claimed(fresh):

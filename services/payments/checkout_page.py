@@ -160,7 +160,7 @@ async def record_view(token: str, *, human: bool) -> None:
     found = await find(token)
     if found is None or not human:
         return
-    async with change(found.account_id, rows=[found.id]) as changed:
+    async with change(found.account_id, queue_on=[found.id]) as changed:
         request = await request_rows.lock(found.account_id, found.id)
         if request.discarded_at is not None:
             return

@@ -150,7 +150,7 @@ async def _read_back_job(job: jobs.JobContext) -> None:
     if state.status == CheckoutStatus.COMPLETED or confirmed:  # confirmed: a part may be paid
         return
     log.error("read_back_disagrees", checkout_session_id=str(session.id), status=state.status.value)
-    async with change(session.account_id, rows=[session.payment_request_id]) as changed:
+    async with change(session.account_id, queue_on=[session.payment_request_id]) as changed:
         request = await request_rows.lock(session.account_id, session.payment_request_id)
         kind, text = CardKind.PAYMENT_MISMATCH, activity_cards.unconfirmed(request, state=state.status.value)
         key = f"read_back:{job.payload['fact_id']}"

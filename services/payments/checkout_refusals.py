@@ -58,7 +58,7 @@ async def report(connection: ProcessorConnection, session: CheckoutSession, erro
     since = f"{last.n if last else 0}:{vault.digest(connection.credentials)[:12]}"
     cause = f"{error.reason}:{error.code}:{error.field}:{session.amount_minor}:{since}"
     key = f"{session.payment_request_id}:{vault.digest(cause)[:16]}"
-    async with change(session.account_id, rows=[session.payment_request_id]) as changed:
+    async with change(session.account_id, queue_on=[session.payment_request_id]) as changed:
         request = await request_rows.lock(session.account_id, session.payment_request_id)
         contact = await merged_rows.contact_of(request.account_id, request.contact_id)
         kind, text = CardKind.CHECKOUT_REFUSED, activity_cards.checkout_refused(contact.name, request, name, why)

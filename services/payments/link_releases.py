@@ -66,7 +66,7 @@ async def _release(request: PaymentRequest, *, actor: Actor | None, save: Save |
     for session in await held.order_by("n"):
         cards += await _cancel_payment(session)
     actor_id = actor.user_id if actor is not None else None
-    async with change(request.account_id, actor_id=actor_id, rows=[request.id]) as changed:
+    async with change(request.account_id, actor_id=actor_id, queue_on=[request.id]) as changed:
         locked = await request_rows.lock(request.account_id, request.id)
         if locked.status == Status.PROCESSING and locked.released_at is None:
             _refuse_unreleasable(locked)  # another payment may have begun meanwhile

@@ -61,7 +61,7 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
         actor.require("refund")
 
     async def run(save: idempotency.Save) -> Resolved:
-        async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
+        async with change(actor.account_id, actor_id=actor.user_id, queue_on=[payment_request_id]) as changed:
             request = await _lock_resolvable(actor, payment_request_id)
             waiting = await _unresolved_charges(request)
             _refuse_unsuitable(chosen, request, waiting, await changed.locale())
@@ -235,7 +235,7 @@ async def _check_rest(job: jobs.JobContext) -> None:
             await checkout_reads.read_back(session, source="sweeper")
         except (IntegrationError, errors.ProcessorUnavailable) as error:
             log.warning("checkout_read_failed", error=type(error).__name__, reason=getattr(error, "reason", None))
-    async with change(fact.account_id, rows=[fact.payment_request_id]) as changed:
+    async with change(fact.account_id, queue_on=[fact.payment_request_id]) as changed:
         request = await request_rows.lock(fact.account_id, fact.payment_request_id)
         view = (await payment_views.by_facts(fact.account_id, [fact.id]))[fact.id]
         if view.unresolved_minor:

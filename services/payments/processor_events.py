@@ -268,7 +268,7 @@ async def _notify_unhandled(
     owner = await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
     if owner is None:
         return
-    async with change(connection.account_id, rows=[owner]) as changed:
+    async with change(connection.account_id, queue_on=[owner]) as changed:
         request = await request_rows.lock(connection.account_id, owner)
         await notifications.notify(
             changed,

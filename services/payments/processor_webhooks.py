@@ -178,7 +178,7 @@ async def _take_event(
             raise turns.Busy(turns.Busy.__doc__)
 
         async def record() -> None:
-            async with change(connection.account_id, rows=[owner] if owner is not None else []) as changed:
+            async with change(connection.account_id, queue_on=[owner] if owner is not None else []) as changed:
                 row = await _store_event(connection, event, body, now)
                 if row.handled_at is None:
                     await processor_events.record_or_postpone(changed, connection, event, row)

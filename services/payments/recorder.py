@@ -62,7 +62,7 @@ async def record(
     known = None  # inside a transaction the caller has the turn
     if not database.in_transaction():
         known = await find_request_id(connection, statements, external_id, request_reference)
-    async with change(account_id, rows=[known] if known is not None else []) as changed:
+    async with change(account_id, queue_on=[known] if known is not None else []) as changed:
         # Lock order: the event before the request, in every transaction.
         if event is not None and not event_locked and await _is_handled(event):
             return Recorded()

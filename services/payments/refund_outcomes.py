@@ -105,7 +105,7 @@ async def _checkout_of(row: Refund) -> str | None:
 async def _record(row: Refund, connection: ProcessorConnection, statement: MoneyStatement, actor: Actor) -> None:
     request = await PaymentRequest.get(id=row.payment_request_id)
     refunded = replace(statement, charge_external_id=row.charge_external_id)
-    async with change(row.account_id, actor_id=actor.user_id, rows=[request.id]):
+    async with change(row.account_id, actor_id=actor.user_id, queue_on=[request.id]):
         await request_rows.lock(request.account_id, request.id)
         await recorder.record(
             connection, [refunded], source="refund", request_reference=payment_links.reference(request)
@@ -154,7 +154,7 @@ async def _find_at_processor(row: Refund, connection: ProcessorConnection) -> bo
 
 
 async def _mark_failed(row: Refund, why: str, *, notify: bool) -> None:
-    async with change(row.account_id, rows=[row.payment_request_id]) as changed:
+    async with change(row.account_id, queue_on=[row.payment_request_id]) as changed:
         request = await request_rows.lock(row.account_id, row.payment_request_id)
         ended = await Refund.filter(id=row.id, status__in=UNDECIDED, external_id=None).update(
             status="FAILED", failure_reason=why
@@ -180,7 +180,7 @@ async def _mark_failed(row: Refund, why: str, *, notify: bool) -> None:
 
 async def _notify_unconfirmed(row: Refund) -> None:
     log.error("refund_unresolved", refund_id=str(row.id))
-    async with change(row.account_id, rows=[row.payment_request_id]) as changed:
+    async with change(row.account_id, queue_on=[row.payment_request_id]) as changed:
         request = await request_rows.lock(row.account_id, row.payment_request_id)
         kind, text = (
             CardKind.REFUND_FAILED,

@@ -49,7 +49,7 @@ async def void(
     refusals = errors.Refusals()
     with refusals:
         reason_text = validation.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
-    async with change(actor.account_id, actor_id=actor.user_id, rows=[payment_request_id]) as changed:
+    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[payment_request_id]) as changed:
         request = await _lock_voidable(actor, payment_request_id, refusals, expected_version, confirm_partially_paid)
         request.void_requested_at = changed.now
         request.void_requested_by_id = actor.user_id
@@ -113,7 +113,7 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
         payment_request_id=payment_request_id, account_id=account_id, status__in=["OPENING", "OPEN"]
     ).order_by("n"):
         sure = await close_session(session, source="void") and sure
-    async with change(account_id, rows=[payment_request_id]) as changed:
+    async with change(account_id, queue_on=[payment_request_id]) as changed:
         request = await request_rows.lock(account_id, payment_request_id)
         if request.status in (Status.PAID, Status.VOID) or request.void_requested_at is None:
             return Voided(request=request, card=None)

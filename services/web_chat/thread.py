@@ -214,7 +214,7 @@ async def write(visit: Visit, *, client_message_id: str, body: str, client_addre
 
 
 async def _store(connection: ChannelConnection, visit: Visit, external_id: str, text: str) -> None:
-    async with change(visit.account_id, rows=[visit.visitor_id]) as changed:
+    async with change(visit.account_id, queue_on=[visit.visitor_id]) as changed:
         # Lock the visitor before the contact, as visits.start does. A visitor bound to a person meanwhile must not write under
         # the old address, in a conversation that they no longer see.
         same = Visitor.filter(id=visit.visitor_id, external_id=visit.external_id).select_for_update(no_key=True)

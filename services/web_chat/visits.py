@@ -162,7 +162,7 @@ def _visit(row: Visitor, shown: Identity | None) -> Visit:
 async def _bind_to_person(row: Visitor, shown: Identity) -> None:
     before, row.external_id = _visit(row, None), shown.subject
     person = _visit(row, shown)
-    async with change(row.account_id, rows=[row.id]) as changed:
+    async with change(row.account_id, queue_on=[row.id]) as changed:
         if not await Visitor.filter(id=row.id, external_id=None).update(external_id=shown.subject):
             return
         contact_id = await held_contact_id(person)

@@ -28,7 +28,7 @@ async def test_one_change_of_a_row_is_in_the_database_and_the_next_wait_without_
 
     async def work() -> None:
         nonlocal inside, most
-        async with change(account_id, rows=[row, row]):
+        async with change(account_id, queue_on=[row, row]):
             inside += 1
             most = max(most, inside)
             await db.rows("SELECT pg_sleep(0.01)")
@@ -71,7 +71,7 @@ async def test_turns_of_several_rows_in_any_order_never_wait_in_a_circle(account
     rows = [uuid7() for _ in range(3)]
 
     async def work(n: int) -> None:
-        async with change(account_id, rows=[*rows[n % 3 :], *rows[: n % 3]]):
+        async with change(account_id, queue_on=[*rows[n % 3 :], *rows[: n % 3]]):
             await db.rows("SELECT 1 AS one")
 
     async with asyncio.timeout(20):
@@ -80,6 +80,6 @@ async def test_turns_of_several_rows_in_any_order_never_wait_in_a_circle(account
 
 async def test_inside_a_transaction_nobody_waits_for_a_turn(account_id: UUID) -> None:
     row = uuid7()
-    async with turns.turn(account_id, [row]), db.transaction(), change(account_id, rows=[row]):
+    async with turns.turn(account_id, [row]), db.transaction(), change(account_id, queue_on=[row]):
         pass
     assert turns._places == {}
