@@ -264,8 +264,8 @@ FAULTS: Final = (
         "transaction",
         "transaction-removed",
         "services/core/unit_of_work.py",
-        "    async with turn(account_id, rows), database.transaction():\n        made = Change(account_id, actor_id)",
-        "    async with turn(account_id, rows):\n        made = Change(account_id, actor_id)",
+        "    async with turn(account_id, queue_on), database.transaction():\n        made = Change(account_id, actor_id)",
+        "    async with turn(account_id, queue_on):\n        made = Change(account_id, actor_id)",
         RECORDER,
     ),
     _fault(
