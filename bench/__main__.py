@@ -15,12 +15,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import targets, workloads
+from bench import runs, targets
 from bench.figures import Panel, Row, alternating, as_markdown, as_text, chart, medians, table
 from bench.processes import Failed, allow_many_files
+from bench.runs import Figures, Lab, Size
 from bench.stores import Stores
 from bench.targets import ROOT
-from bench.workloads import WORKLOADS, Figures, Lab, Size, Workload
+from bench.workloads import WORKLOADS, Workload
 
 PAGE = ROOT / "docs" / "performance.md"
 CHART = ROOT / "docs" / "performance.svg"
@@ -36,29 +37,7 @@ GROWTH = [sys.executable, "-m", "tests.growth"]  # it runs inside the product, a
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["growth"]:
         return subprocess.run([*GROWTH, *arguments[1:]], cwd=ROOT, check=False).returncode
-    names = [*dict.fromkeys(one.name for one in WORKLOADS), "growth"]
-    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument(
-        "workloads",
-        nargs="*",
-        metavar="workload",
-        help=f"{', '.join(names)}; default: all; `growth` as the first word runs only it, with its own options",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="one short round with fewer sockets: 3 minutes, a smoke test"
-    )
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)} and its chart")
-    parser.add_argument("--rounds", type=int, help="rounds of all targets")
-    parser.add_argument("--seconds", type=float, help="of each measurement")
-    parser.add_argument("--sockets", type=int, help="subscribers of fanout")
-    parser.add_argument("--webhooks", type=int, help="prepared payments per database of webhook")
-    parser.add_argument("--items", type=int, help="thread items of growth's large account")
-    parser.add_argument(
-        "--only", action="append", default=[], metavar="TEXT", help="only targets whose name contains it"
-    )
-    chosen = parser.parse_args(arguments)
-    if unknown := set(chosen.workloads) - set(names):
-        parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    chosen = _options(arguments)
     base = QUICK if chosen.quick else FULL
     size = Size(
         rounds=chosen.rounds or base.rounds,
@@ -86,14 +65,41 @@ def main(arguments: list[str]) -> int:
     return 1 if any(row.failure is not None for row in ours) else 0
 
 
+def _options(arguments: list[str]) -> argparse.Namespace:
+    names = [*dict.fromkeys(one.name for one in WORKLOADS), "growth"]
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument(
+        "workloads",
+        nargs="*",
+        metavar="workload",
+        help=f"{', '.join(names)}; default: all; `growth` as the first word runs only it, with its own options",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one short round with fewer sockets: 3 minutes, a smoke test"
+    )
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)} and its chart")
+    parser.add_argument("--rounds", type=int, help="rounds of all targets")
+    parser.add_argument("--seconds", type=float, help="of each measurement")
+    parser.add_argument("--sockets", type=int, help="subscribers of fanout")
+    parser.add_argument("--webhooks", type=int, help="prepared payments per database of webhook")
+    parser.add_argument("--items", type=int, help="thread items of growth's large account")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="TEXT", help="only targets whose name contains it"
+    )
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.workloads) - set(names):
+        parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    return chosen
+
+
 def _measure(wanted: list[Workload], size: Size, only: list[str]) -> list[tuple[Workload, list[Row]]]:
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="paythread-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         postgres = redis = None
-        if any(one.engine == "postgres" for one in wanted) and (postgres := workloads.open_postgres()) is not None:
+        if any(one.engine == "postgres" for one in wanted) and (postgres := runs.open_postgres()) is not None:
             stack.callback(postgres.stop)
-        if any(one.name == "fanout" for one in wanted) and (redis := workloads.open_redis()) is not None:
+        if any(one.name == "fanout" for one in wanted) and (redis := runs.open_redis()) is not None:
             stack.callback(redis.stop)
         no_npm = targets.install_peers() if any(target.npm for one in wanted for target in one.targets) else None
         lab = Lab(

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from bench import figures, load, workloads
+from bench import figures, load, runs
 from bench.figures import Measure, Panel, Row
 
 MEASURES = [Measure(key="cpu", title="CPU µs", digits=1), Measure(key="rate", title="per s", less_is_better=False)]
@@ -93,6 +93,6 @@ def test_frames_are_read_whole_and_the_rest_is_kept(size: int) -> None:
 
 def test_every_twentieth_webhook_is_a_repeat() -> None:
     known = {"path": "/webhooks/stripe", "requests": [[f"pr_{n}", f"cs_{n}"] for n in range(100)]}
-    sent = list(islice(workloads.webhooks(known), 60))
+    sent = list(islice(runs.webhooks(known), 60))
     assert [n for n in range(1, 60) if sent[n] == sent[n - 1]] == [19, 39, 59]
     assert len(set(sent)) == 57
