@@ -7,7 +7,7 @@ from typing import Final
 
 from services.accounts import search_index
 from services.connections import credential_renewal
-from services.core import idempotency, ticks
+from services.core import idempotency, retention, ticks
 from services.messaging import attachments, contact_names, delivery, inbound, look_ups, message_changes, pacing, sending
 from services.payments import (
     checkout_reads,
@@ -26,6 +26,7 @@ JOB_MODULES: Final[tuple[ModuleType, ...]] = (
     search_index,
     credential_renewal,
     idempotency,
+    retention,
     ticks,
     attachments,
     contact_names,

@@ -1,4 +1,4 @@
-"""Background repair: checkouts, lost events, voids; also queues other rooms' work whose job is gone and prunes the event log."""
+"""Background repair: checkouts, lost events, voids; also queues messages and files whose job is gone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from uuid import UUID
 import structlog
 
 from integrations.base import Checkout, CheckoutStatus, IntegrationError
-from models import event_log
 from models.ids import public_id
 from models.ledger import Status
 from models.tables import (
@@ -371,8 +370,3 @@ async def read_all_again(now: datetime) -> None:
     await CheckoutSession.filter(status__in=UNSETTLED, next_check_at__gt=now).update(next_check_at=now)
     await ProcessorConnection.filter(events_read_until__gt=now).update(events_read_until=None)
     await ProcessorConnection.filter(checkouts_read_until__gt=now).update(checkouts_read_until=None)
-
-
-@jobs.periodic("retention", 3600)
-async def retain(job: jobs.JobContext) -> None:
-    await event_log.prune(datetime.now(UTC))

@@ -376,7 +376,7 @@ class Life:
             vendor.parse(sent.body) for sent in (self.lost if self.webhooks else [*self.lost, *vendor.outbox])
         ]
         for kind, handler in sorted(jobs.handlers.items()):
-            if kind in jobs.periods and handler.__module__ == sweeper.__name__ and kind != "retention":
+            if kind in jobs.periods and handler.__module__ == sweeper.__name__:
                 given: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
                 await handler(jobs.JobContext(job_id=uuid7(), kind=kind, **given))
 

@@ -81,7 +81,7 @@ async def run_periodic(elapsed_s: float) -> None:
     """Run the sweeper's due handlers and their jobs."""
     for kind, every_s in jobs.periods.items():
         handler = jobs.handlers[kind]
-        of_the_sweeper = handler.__module__ == sweeper.__name__ and kind != "retention"
+        of_the_sweeper = handler.__module__ == sweeper.__name__
         if of_the_sweeper and elapsed_s % every_s < STEP.total_seconds():
             given: dict[str, Any] = {"payload": {}, "account_id": None, "attempt": 1, "last_attempt": True}
             await handler(jobs.JobContext(job_id=uuid7(), kind=kind, **given))

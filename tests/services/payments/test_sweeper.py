@@ -15,6 +15,7 @@ from integrations.base import CheckoutStatus, IntegrationError, MoneyOutcome
 from models import errors, event_log
 from models.tables import CheckoutSession, Job, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent, Refund
 from services.connections import processor_settings, providers
+from services.core import retention
 from services.core.jobs import Handler, JobContext
 from services.payments import checkout, payment_views, refunds, sweeper, voids
 from tests import factories
@@ -634,5 +635,5 @@ async def test_retention_prunes_the_log_only(world: World) -> None:
         seq = await event_log.reserve(world.account.id, 1)
         await event_log.append([event_log.LogEntry(account_id=world.account.id, seq=seq, kind="x", at=at)])
     await factories.payment_request(world.contact, created_at=old)
-    await sweeper.retain(tick())
+    await retention.retain(tick())
     assert [entry.seq for entry in await event_log.read(world.account.id, 0, 10)] == [2]
