@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -248,12 +249,7 @@ class Compiler:
             else:
                 parts.append((response_name, _MONEY[name]))
 
-        @lru_cache(maxsize=2048)
-        def build(minor: int, currency: str) -> Built:
-            amount = scalars.money(int(minor), currency)
-            return {name: read(amount) for name, read in parts}
-
-        return build
+        return partial(_amount, _MoneySelection(tuple(parts)))
 
     def _link(self, row_type: RowType, reader: One | OneColumn | Children | Page, nodes: list[FieldNode]) -> Link:
         if isinstance(reader, One):
@@ -273,14 +269,15 @@ class Compiler:
         lists: list[list[FieldNode]] = []
         names = Names(())
         parts: list[str] = []
-        edge_parts: list[str] = []  # none: edges are not selected
+        edges: list[list[str]] = []  # one for each response name of `edges`
         needs_cursors = False
         for response_name, found in self.fields(nodes, type_name).items():
             name = found[0].name.value
             if name == "edges":
                 edge_parts, cursors = self._edges(found, type_name.removesuffix("Connection") + "Edge", lists)
                 needs_cursors |= cursors
-                parts.append(f"{response_name!r}: edges")
+                parts.append(f"{response_name!r}: edges[{len(edges)}]")
+                edges.append(edge_parts)
             elif name == "nodes":
                 parts.append(f"{response_name!r}: n{len(lists)}")
                 lists.append(found)
@@ -298,12 +295,15 @@ class Compiler:
         node_names = [f"n{n}" for n in range(len(lists))]
         parameters = ", ".join(node_names)
         items = ", ".join(f"i{n}" for n in range(len(lists)))
-        edges = names.function(
-            f"cursors, {parameters}",
-            f"[{{{', '.join(edge_parts)}}} for cursor, {items} in zip(cursors, {parameters})]" if edge_parts else "[]",
-        )
+        make_edges = [
+            names.function(
+                f"cursors, {parameters}",
+                f"[{{{', '.join(edge_parts)}}} for cursor, {items} in zip(cursors, {parameters})]",
+            )
+            for edge_parts in edges
+        ]
         make = names.function(f"run, edges, info, {parameters}", f"{{{', '.join(parts)}}}")
-        selection = ConnectionSelection(keyset, edges, make, needs_cursors)
+        selection = ConnectionSelection(keyset, make_edges, make, needs_cursors)
         read: NodeLists = self._thread(lists) if fetch is None else self._page_of(node_type, lists, keyset, fetch)
         return Connection(selection, read, self.arguments(parent, nodes[0]))
 
@@ -369,6 +369,18 @@ class Compiler:
             return (await selection.build(run, found))[0]
 
         return read
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # by identity: a quick key
+class _MoneySelection:
+    parts: tuple[tuple[str, Callable[[scalars.Money], Any]], ...]
+
+
+# One cache for all plans: with one per selection, clients could fill any number of them.
+@lru_cache(maxsize=8192)
+def _amount(selection: _MoneySelection, minor: int, currency: str) -> Built:
+    amount = scalars.money(int(minor), currency)
+    return {name: read(amount) for name, read in selection.parts}
 
 
 def _scalars(definition: GraphQLField, node: FieldNode, field: StrawberryField) -> Arguments:

@@ -18,13 +18,14 @@ from models.event_log import Cursor as EventCursor
 from resolvers.access.records import Records
 from resolvers.plans.compiler import Compiler, Root
 from resolvers.plans.events import event_reader
-from resolvers.plans.readers import NotPlanned
 from resolvers.plans.selections import Run
 from services.core.permissions import Actor
 
 log = structlog.get_logger(__name__)
 
 PLANS: Final = 512  # operations that are kept
+VARIANTS: Final = 32  # plans of one operation: by the values of @skip and @include, and by event
+LONGEST: Final = 16_384  # characters of a document; longer ones are parsed again for each request, so no plan is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +103,15 @@ class Plans:
     ) -> Plan | None:
         known = self._known.get(id(operation))
         if known is None:
+            if operation.loc is None or len(operation.loc.source.body) > LONGEST:
+                return None
             known = self._known[id(operation)] = _Known(operation, _conditions(operation, fragments), {})
             if len(self._known) > PLANS:
                 self._known.popitem(last=False)
         key = (event, *(values.coerced.get(name) for name in known.conditions))
         if key not in known.plans:
+            if len(known.plans) >= VARIANTS:
+                known.plans.pop(next(iter(known.plans)))
             known.plans[key] = self._compile(operation, fragments, values, event)
         return known.plans[key]
 
@@ -137,7 +142,7 @@ class Plans:
                     roots.append((name, compiler.root(nodes)))
                 else:
                     roots.append((name, event_reader(compiler, event, nodes)))
-        except NotPlanned:
+        except Exception:  # noqa: BLE001 NotPlanned, or an error that the stock executor meets again and reports
             return None
         return Plan(tuple(roots), compiler.wants_position, compiler.depends_on_the_log_only)
 

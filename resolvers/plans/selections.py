@@ -144,14 +144,15 @@ def _keys(records: Sequence[Record], position: int) -> dict[Any, None]:
 @dataclass
 class ConnectionSelection:
     keyset: Keyset
-    edges: Callable[..., list[Built]]  # (cursors, *lists of nodes)
+    edges: list[Callable[..., list[Built]]]  # (cursors, *lists of nodes), for each response name of `edges`
     make: Callable[..., Built]  # (run, edges, page info, *lists of nodes)
     needs_cursors: bool
 
     def build(self, run: Run, page: Slice[Record], keys: Sequence[tuple[Any, ...]], lists: list[list[Any]]) -> Built:
         cursors: Sequence[Any] = [self.keyset.cursor(*key) for key in keys] if self.needs_cursors else keys
         ends = (cursors[0], cursors[-1]) if cursors else (None, None)
-        return self.make(run, self.edges(cursors, *lists), (page.has_next, page.has_previous, *ends), *lists)
+        edges = [make(cursors, *lists) for make in self.edges]
+        return self.make(run, edges, (page.has_next, page.has_previous, *ends), *lists)
 
 
 class NodeLists(Protocol):

@@ -22,7 +22,9 @@ from graphql import (
 
 from models import tables
 from models.ids import public_id
+from resolvers.plans.plans import VARIANTS
 from resolvers.plans.types import TYPES
+from resolvers.transport.documents import LONGEST_CACHED
 from resolvers.transport.executor import PerEventContext
 from tests import factories
 from tests.schema.conftest import SCHEMA, Api
@@ -234,6 +236,49 @@ async def test_a_page_is_planned_with_and_without_edges(
     found = await api.one(f"{{ paymentRequests(first: 5) {{ {page} }} }}")
     assert len(found.get("nodes") or found["edges"]) == 5
     assert len(planned) == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "variables"),
+    [
+        ("{ paymentRequests(first: 3) { a: edges { cursor } b: edges { node { id } } } }", {}),
+        ("{ paymentRequests { a: edges { __typename } b: edges { node { id } c: node { number } } nodes { id } } }", {}),
+        ("query($x: Boolean = true) { conversations @include(if: $x) { nodes { id } } }", {"x": None}),
+        ("query($x: Boolean = true) { conversations { nodes { id preview @skip(if: $x) } } }", {"x": None}),
+        ("query($x: Boolean = true) { conversations { nodes { id preview @include(if: $x) } } }", {"x": False}),
+        ("query($n: Int) { conversations(first: $n) { nodes { id } } }", {"n": 1.0}),
+        ("query($n: Int) { contacts { nodes { payments(first: $n) { nodes { id } } } } }", {"n": 0}),
+        ("query($id: ID!) { contact(id: $id) { id } }", {"id": "cnt_\0"}),
+    ],
+)
+async def test_unusual_operations_have_the_stock_answers(
+    api: Api, ids: dict[str, list[str]], planned: list[str], document: str, variables: dict[str, Any]
+) -> None:
+    result = await api.result(document, variables)
+    plans, EXECUTOR.plans = EXECUTOR.plans, None
+    try:
+        stock = await api.result(document, variables)
+    finally:
+        EXECUTOR.plans = plans
+    assert orjson.dumps(result.data) == orjson.dumps(stock.data)
+    assert [error.formatted for error in result.errors or ()] == [error.formatted for error in stock.errors or ()]
+
+
+async def test_the_variants_of_an_operation_are_bounded(api: Api, planned: list[str]) -> None:
+    names = [f"v{n}" for n in range(6)]
+    declared = ", ".join(f"${name}: Boolean!" for name in names)
+    fields = " ".join(f"{name}: preview @include(if: ${name})" for name in names)
+    document = f"query Variants({declared}) {{ conversations {{ nodes {{ id {fields} }} }} }}"
+    for number in range(2 ** len(names)):
+        await api.all(document, {name: bool(number >> n & 1) for n, name in enumerate(names)})
+    assert len(planned) == 2 ** len(names)
+    (known,) = [one for one in EXECUTOR.plans._known.values() if one.operation.loc.source.body == document]
+    assert len(known.plans) <= VARIANTS
+
+
+async def test_a_document_that_is_too_long_to_be_kept_has_no_plan(api: Api, planned: list[str]) -> None:
+    await api.all(f"{{ conversations {{ nodes {{ id }} }} }} #{'x' * LONGEST_CACHED}")
+    assert planned == []
 
 
 async def test_a_merged_conversation_is_left_to_the_stock_executor(api: Api, team: Team, planned: list[str]) -> None:
