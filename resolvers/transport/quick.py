@@ -1,6 +1,7 @@
 """Planned queries over HTTP, answered without the layers around an execution."""
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -17,13 +18,13 @@ from resolvers.transport.executor import PlannedExecution
 from resolvers.transport.limits import Limits
 
 OPERATIONS: Final = 512
+LONG: Final = 256  # bytes of variables; a digest represents longer ones, so that keys of answers are small
 
 
 class Operation(NamedTuple):
     """A query of a document that has been validated."""
 
-    query: str
-    name: str | None
+    key: bytes  # of its document and name
     node: OperationDefinitionNode
     fragments: Mapping[str, FragmentDefinitionNode]
 
@@ -40,18 +41,26 @@ class QuickAnswers:
         self._plans = plans
         self._operation_s = limits.operation_s
         self._answers = Answers(answer_bytes) if answer_bytes else None
-        self._operations: OrderedDict[tuple[str, str | None], Operation | None] = OrderedDict()
+        self._operations: OrderedDict[tuple[str, str | None], Operation] = OrderedDict()
 
     def find(self, query: str, name: str | None) -> Operation | None:
         """The query of this name, if its document was validated before."""
-        if query not in self._documents.accepted:
+        document = self._documents.accepted.get(query)
+        if document is None:
             return None
+        self._documents.accepted.move_to_end(query)
         key = query, name
-        if key not in self._operations:
-            self._operations[key] = _operation(query, name, self._documents.accepted[query].definitions)
+        known = self._operations.get(key)
+        if known is None:
+            known = _operation(query, name, document.definitions)
+            if known is None:
+                return None  # not kept: the name may be any text of a client
+            self._operations[key] = known
             if len(self._operations) > OPERATIONS:
                 self._operations.popitem(last=False)
-        return self._operations[key]
+        else:
+            self._operations.move_to_end(key)
+        return known
 
     async def answer(self, operation: Operation, variables: dict[str, Any] | None, viewer: Any) -> bytes | None:
         """The body; None when the stock executor must answer."""
@@ -61,12 +70,8 @@ class QuickAnswers:
             return None
 
     async def _answer(self, operation: Operation, variables: dict[str, Any], viewer: Any) -> bytes | None:
-        key = (
-            operation.query,
-            operation.name,
-            orjson.dumps(variables, option=orjson.OPT_SORT_KEYS),
-            self._plans.scope(viewer),
-        )
+        given = orjson.dumps(variables, option=orjson.OPT_SORT_KEYS)
+        key = operation.key, given if len(given) <= LONG else b"#" + _digest(given), self._plans.scope(viewer)
         position = None
         if self._answers is not None and self._answers.asked_again(key):
             position = await self._plans.position(viewer)
@@ -92,4 +97,8 @@ def _operation(query: str, name: str | None, definitions: Any) -> Operation | No
     if len(named) != 1 or named[0].operation is not OperationType.QUERY:
         return None
     fragments = {node.name.value: node for node in definitions if isinstance(node, FragmentDefinitionNode)}
-    return Operation(query, name, named[0], fragments)
+    return Operation(_digest(orjson.dumps([query, name])), named[0], fragments)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Hashable, Iterator
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from resolvers.transport.answers import Answers
+from resolvers.transport.quick import QuickAnswers
 from tests.flows.conftest import Team, new_team
 from tests.flows.harness import GraphQLFailed, key
 
@@ -69,3 +72,33 @@ async def test_an_answer_that_depends_on_more_than_the_log_is_not_kept(team: Tea
         for _ in range(4):
             await team.product.one(document, token=team.agent)
     assert True not in hits
+
+
+async def test_long_variables_and_unknown_names_are_not_kept(team: Team) -> None:
+    signed = {"Authorization": f"Bearer {team.agent}"}
+    keys: list[Any] = []
+    views: list[QuickAnswers] = []
+    asked_again, find = Answers.asked_again, QuickAnswers.find
+
+    def asked(self: Answers, key: Hashable) -> bool:
+        keys.append(key)
+        return asked_again(self, key)
+
+    def found(self: QuickAnswers, *arguments: Any) -> Any:
+        views.append(self)
+        return find(self, *arguments)
+
+    with mock.patch.object(Answers, "asked_again", asked), mock.patch.object(QuickAnswers, "find", found):
+        maria = await team.contact()
+        variables = {"id": maria["conversation"]["id"]}
+        expected = await team.product.one(THREAD, variables, token=team.agent)
+        for letter in "ab":
+            long = variables | {"unknown": letter * 50_000}
+            assert await team.product.one(THREAD, long, token=team.agent) == expected
+        for n in range(3):
+            body = {"query": THREAD, "variables": variables, "operationName": f"None{n}"}
+            answer = await team.product.http.post("/graphql", json=body, headers=signed)
+            assert "errors" in answer.json()
+    assert len(set(keys[-2:])) == 2
+    assert max(sys.getsizeof(part) for key in keys for part in key) < 1_000
+    assert {name for view in views for _, name in view._operations} <= {None, "Kept"}

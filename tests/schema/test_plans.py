@@ -242,7 +242,10 @@ async def test_a_page_is_planned_with_and_without_edges(
     ("document", "variables"),
     [
         ("{ paymentRequests(first: 3) { a: edges { cursor } b: edges { node { id } } } }", {}),
-        ("{ paymentRequests { a: edges { __typename } b: edges { node { id } c: node { number } } nodes { id } } }", {}),
+        (
+            "{ paymentRequests { a: edges { __typename } b: edges { node { id } c: node { number } } nodes { id } } }",
+            {},
+        ),
         ("query($x: Boolean = true) { conversations @include(if: $x) { nodes { id } } }", {"x": None}),
         ("query($x: Boolean = true) { conversations { nodes { id preview @skip(if: $x) } } }", {"x": None}),
         ("query($x: Boolean = true) { conversations { nodes { id preview @include(if: $x) } } }", {"x": False}),
