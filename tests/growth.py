@@ -2,8 +2,7 @@
 
 `./dev bench growth [--items N] [--small N] [--engine sqlite|postgres]`. A unit is the whole operation without HTTP: GraphQL or
 the receiver of webhooks, the services, the database. Both accounts are measured in alternating rounds; medians. CPU is this
-process's: all of the work on SQLite, without the server's on PostgreSQL. Searches and the dashboard are left out until they have
-an index and counters.
+process's: all of the work on SQLite, without the server's on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +25,7 @@ from models import database, migrate
 from models.ids import public_id
 from resolvers.assemble import build_schema, new_context
 from services.connections import providers
+from services.payments import figure_counts
 from tests import large_account
 from tests.large_account import LargeAccount
 
@@ -38,6 +39,9 @@ PAYMENTS = """query($id: ID!) { contact(id: $id) { payments(first: 50) { totalCo
   payments { id status } amount { formatted } } } } }"""
 REQUESTS = """query($filter: PaymentRequestFilter) { paymentRequests(first: 20, filter: $filter) { nodes { id number status
   contact { id name } } } }"""
+SEARCH = """query($search: String) { conversations(first: 20, search: $search) { nodes { id preview contact { id name } } } }"""
+DASHBOARD = """query($range: DashboardRange!) { dashboard(range: $range) { byCurrency { currency requestsSent conversionRate
+  requested { formatted } paidCount paid { formatted } outstanding { formatted } medianSecondsToPay } } }"""
 NOTIFICATIONS = "{ notifications(first: 50) { unreadCount nodes { id title readAt } } }"
 CREATE = """mutation($input: CreatePaymentRequestInput!) { createPaymentRequest(input: $input) {
   paymentRequest { id number status checkoutUrl } userErrors { code } } }"""
@@ -90,6 +94,14 @@ class Operations:
             "contact's payments": query(PAYMENTS, id=public_id("cnt", of.contact_id)),
             "requests": query(REQUESTS),
             **{f"requests, {name}": query(REQUESTS, filter=filter) for name, filter in filters.items()},
+            "search, a name": query(SEARCH, search="contact 177"),
+            "search, no hits": query(SEARCH, search="nobody"),
+            "search, every hit": query(SEARCH, search="contact"),
+            "search, two letters": query(SEARCH, search="qz"),
+            "requests, a number": query(REQUESTS, filter={"search": "many-177"}),
+            "requests, an amount": query(REQUESTS, filter={"search": "77.31"}),
+            "requests, a product": query(REQUESTS, filter={"search": "clean"}),
+            **{f"dashboard, {name}": query(DASHBOARD, range=name) for name in ("TODAY", "LAST_30_DAYS", "ALL_TIME")},
             "notifications": query(NOTIFICATIONS),
             "create": self._create,
             "create and send": self._create_and_send,
@@ -152,6 +164,8 @@ async def fill(url: str, items: int, payable: int) -> Measured:
         large_account.configure(url)
         account = await large_account.new_account(payable=payable)
         await large_account.fill(account, items)
+        while await figure_counts.fold(datetime.now(UTC)):
+            pass
         await database.execute("VACUUM ANALYZE" if database.dialect() == "postgres" else "PRAGMA wal_checkpoint")
     return Measured(url, items, account)
 

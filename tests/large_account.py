@@ -241,7 +241,7 @@ def _many(items: int, seq: int) -> dict[str, dict[str, str]]:
         "payment_request": both | _request("many", spread=True, items=items),
         "message": both | {"seq": f"{seq} + 2 * i", "external_id": "'m' || i"},
         "checkout_session": request | {"external_id": "'m' || i", "idempotency_key": "'m' || i"},
-        "money_fact": contact | request | checkout | {"external_id": "'m' || i"},
+        "money_fact": contact | request | checkout | {"external_id": "'m' || i", "occurred_at": _time(items)},
         "activity_card": both | request | {"seq": f"{seq} + 2 * i + 1", "key": "'m' || i"},
         "message_payment_request": request | {"message_id": _id("message")},
         "processor_event": {"external_id": "'m' || i"},
@@ -265,6 +265,8 @@ def _request(mark: str, *, spread: bool = False, items: int = 0) -> dict[str, st
             # In every account a page of the rare status.
             "status": f"CASE WHEN i % {max(1, items * 3 // 4 // RARE)} = 0 THEN 'PARTIALLY_PAID'"
             " WHEN i % 20 = 0 THEN 'VOID' WHEN i % 20 = 1 THEN 'DRAFT' WHEN i % 20 < 7 THEN 'SENT' ELSE 'PAID' END",
+            "sent_at": _time(items),
+            "paid_at": _time(items, "(i * 7919 % 30000)"),  # after another time each
             "due_at": f"CASE WHEN i % 20 IN (2, 3, 4, 5) THEN {_time(items)} END",
         }
     return values
@@ -306,8 +308,8 @@ def _id(table: str, number: str = "i") -> str:
     return f"('{head}' || lpad(to_hex({number}), 12, '0'))::uuid"
 
 
-def _time(items: int) -> str:
-    """SQL of the n-th minute of `items` that end now."""
+def _time(items: int, later: str = "0") -> str:
+    """SQL of the n-th minute of `items` that end now, or of some minutes later."""
     if database.dialect() == "sqlite":
-        return f"strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now', '-' || ({items} - i + 1) || ' minutes')"
-    return f"now() - ({items} - i + 1) * interval '1 minute'"
+        return f"strftime('%Y-%m-%d %H:%M:%f000+00:00', 'now', ({later} - {items} + i - 1) || ' minutes')"
+    return f"now() + ({later} - {items} + i - 1) * interval '1 minute'"

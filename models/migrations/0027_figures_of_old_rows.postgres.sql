@@ -5,7 +5,8 @@ DROP INDEX CONCURRENTLY IF EXISTS payment_request_took;
 CREATE INDEX CONCURRENTLY payment_request_took ON payment_request (
     account_id, test_mode, currency,
     (CASE WHEN length(floor(extract(epoch FROM paid_at - sent_at))::bigint::text) < 3 THEN (floor(extract(epoch FROM paid_at - sent_at))::bigint::text)::int
-        ELSE length(floor(extract(epoch FROM paid_at - sent_at))::bigint::text) * 100 + left(floor(extract(epoch FROM paid_at - sent_at))::bigint::text, 2)::int END)
+        ELSE length(floor(extract(epoch FROM paid_at - sent_at))::bigint::text) * 100 + left(floor(extract(epoch FROM paid_at - sent_at))::bigint::text, 2)::int END),
+    paid_at, sent_at, status
 ) WHERE status = 'PAID' AND paid_at >= sent_at;
 
 -- One statement sees one moment: what was counted since the triggers exist is taken off.

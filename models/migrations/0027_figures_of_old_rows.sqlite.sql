@@ -5,7 +5,8 @@ CREATE INDEX payment_request_took ON payment_request (
     (CASE WHEN length(CAST(CAST((julianday(paid_at) - julianday(sent_at)) * 86400 AS INTEGER) AS TEXT)) < 3
         THEN CAST(CAST(CAST((julianday(paid_at) - julianday(sent_at)) * 86400 AS INTEGER) AS TEXT) AS INTEGER)
         ELSE length(CAST(CAST((julianday(paid_at) - julianday(sent_at)) * 86400 AS INTEGER) AS TEXT)) * 100
-            + CAST(substr(CAST(CAST((julianday(paid_at) - julianday(sent_at)) * 86400 AS INTEGER) AS TEXT), 1, 2) AS INTEGER) END)
+            + CAST(substr(CAST(CAST((julianday(paid_at) - julianday(sent_at)) * 86400 AS INTEGER) AS TEXT), 1, 2) AS INTEGER) END),
+    paid_at, sent_at, status
 ) WHERE status = 'PAID' AND paid_at >= sent_at;
 
 -- One statement sees one moment: what was counted since the triggers exist is taken off.

@@ -19,7 +19,7 @@ class Condition(NamedTuple):
     few: bool  # it names the rows that may match: no index of the account is wanted
 
 
-_NOTHING: Final = Condition("1 = 0", [], few=True)
+_NOTHING: Final = Condition("1 = 0", [], few=False)
 
 
 def terms(search: str | None) -> list[str]:
@@ -52,13 +52,13 @@ async def requests_matching(account_id: UUID, search: str, terms: Sequence[str])
     amounts = _amounts(search)
     own = await search_index.candidates("r", account_id, terms, [minor for minor, _ in amounts])
     contacts = await search_index.candidates("c", account_id, terms)
-    of_contact, of_contact_values, _ = _request_contact(account_id, terms, contacts)
+    of_contact, of_contact_values, few = await _request_contact(account_id, terms, contacts)
     either, values = [_like(len(terms)), of_contact], [*searching.patterns(terms), *of_contact_values]
     for minor, currencies in amounts:
         either.append(f"(amount_minor = ? AND currency IN ({database.placeholders(len(currencies))}))")
         values += [minor, *currencies]
     where = f"({' OR '.join(either)})"
-    if own is None or contacts is None:
+    if own is None or not few:
         return Condition(where, values, few=False)
     # A contact may have more requests than there are candidates.
     of_contacts = await database.records(
@@ -71,18 +71,18 @@ async def requests_matching(account_id: UUID, search: str, terms: Sequence[str])
     return Condition(f"{where} AND {within}", [*values, ids], few=True)
 
 
-def _request_contact(account_id: UUID, terms: Sequence[str], candidates: Sequence[object] | None) -> Condition:
+async def _request_contact(account_id: UUID, terms: Sequence[str], candidates: Sequence[object] | None) -> Condition:
     # A request keeps its first contact after a merge; the kept contact has the searched text of all.
+    where, values, _ = _contact_contains(account_id, terms, candidates)
     if candidates is None:
-        where, values, _ = _contact_contains(account_id, terms, None)
         kept = "SELECT coalesce(c.merged_into_id, c.id) FROM contact c WHERE c.id = payment_request.contact_id"
-        scalar = f"(SELECT {where} FROM contact WHERE contact.id = ({kept}))"  # noqa: S608 (only constants are put in)
-        return Condition(scalar, values, few=False)
-    clause, values, _ = _of_contacts(account_id, terms, candidates)
-    if not values:
-        return _NOTHING
-    merged = f"contact_id IN (SELECT id FROM contact WHERE {clause.replace('contact_id', 'merged_into_id', 1)})"  # noqa: S608 (only constants are put in)
-    return Condition(f"({clause} OR {merged})", [*values, *values], few=True)
+        return Condition(f"(SELECT {where} FROM contact WHERE contact.id = ({kept}))", values, few=False)  # noqa: S608 (only constants are put in)
+    matching = await database.records(f"SELECT id FROM contact WHERE {where}", *values)  # noqa: S608 (only constants are put in)
+    kept_ids = [row[0] for row in matching]
+    within, ids = database.among("merged_into_id", kept_ids)
+    merged = await database.records(f"SELECT id FROM contact WHERE {within}", ids)  # noqa: S608 (only constants are put in)
+    within, ids = database.among("contact_id", [*kept_ids, *(row[0] for row in merged)])
+    return Condition(within, [ids], few=True)
 
 
 def _of_contacts(account_id: UUID, terms: Sequence[str], candidates: Sequence[object]) -> Condition:

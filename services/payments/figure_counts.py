@@ -39,16 +39,29 @@ _VALUES: Final = (
 _LIST: Final = ", ".join(_VALUES)
 _SUMS: Final = ", ".join(f"sum({name}) AS {name}" for name in _VALUES)
 
-# `part` 0: of all requests; 1: of the range. One statement sees one moment, while `fold` moves rows.
-_READ: Final = f"""
-SELECT part, currency, took, {_SUMS} FROM (
-  SELECT 0 AS part, currency, took, {_LIST} FROM figure_count
-  WHERE account_id = ? AND test_mode = ? AND span = 0 AND starts = 0 AND took = -1
-  UNION ALL SELECT 0, currency, -1, {_LIST} FROM figure_change WHERE account_id = ? AND test_mode = ?
-  UNION ALL SELECT 1, currency, took, {_LIST} FROM figure_count WHERE account_id = ? AND test_mode = ? AND {{within}}
-  UNION ALL SELECT 1, currency, took, {_LIST} FROM figure_change WHERE account_id = ? AND test_mode = ? AND at >= ?
-) counted GROUP BY part, currency, took ORDER BY part, currency, took
-"""  # noqa: S608 (constants)
+# `whole`: of all requests, else of the range. One statement sees one moment, while `fold` moves rows.
+_PART: Final = (
+    "SELECT {whole} AS whole, currency, {took} AS took, {values} FROM {table}"
+    " WHERE account_id = ? AND test_mode = ? AND {within}"
+)
+_CHANGED: Final = (
+    _PART.format(whole=1, took=-1, values=_SUMS, table="figure_change", within="at >= ? GROUP BY currency"),
+    _PART.format(whole=0, took="took", values=_SUMS, table="figure_change", within="at >= ? GROUP BY currency, took"),
+)
+_COUNTED: Final = _PART.format(
+    whole="{whole}", took=-1, values=_SUMS, table="figure_count", within="{within} AND took = -1 GROUP BY currency"
+)
+# Rows with a class have nothing but paid requests.
+_TIMED: Final = _PART.format(
+    whole=0,
+    took="took",
+    values=", ".join("sum(paid_count)" if name == "paid_count" else "0" for name in _VALUES),
+    table="figure_count",
+    within="{within} AND took >= 0 GROUP BY currency, took",
+)
+_WHOLE: Final = "span = 0 AND starts = 0"
+_QUARTERS: Final = f"span = {QUARTER} AND starts >= ? AND starts < ?"
+_DAYS: Final = f"span = {DAY} AND starts >= ?"
 
 # As in the index payment_request_took: the number of digits and the first two of them.
 _TOOK: Final = {
@@ -84,23 +97,36 @@ async def read(account_id: UUID, test_mode: bool, since: datetime) -> list[Curre
     if starts % QUARTER:  # no zone's day begins there today
         return await figure_facts.read(account_id, test_mode, since)
     whole_days = -(-starts // DAY) * DAY
-    within, bounds = "span = 0 AND starts = 0", []
-    if starts > 0:
-        within = f"(span = {QUARTER} AND starts >= ? AND starts < ? OR span = {DAY} AND starts >= ?)"
-        bounds = [starts, whole_days, whole_days]
+    ranges: list[tuple[str, list[int]]] = [(_QUARTERS, [starts, whole_days]), (_DAYS, [whole_days])]
+    if starts <= 0:
+        ranges = [(_WHOLE, [])]
     of = [account_id, test_mode]
-    found = await database.records(_READ.format(within=within), *of, *of, *of, *bounds, *of, starts)
-    outstanding: dict[str, int] = {}
+    parts: list[tuple[str, list[int]]] = [
+        (_COUNTED.format(whole=1, within=_WHOLE), []),
+        (_CHANGED[0], [0]),
+        (_CHANGED[1], [starts]),
+        *((_COUNTED.format(whole=0, within=within), bounds) for within, bounds in ranges),
+        *((_TIMED.format(within=within), bounds) for within, bounds in ranges),
+    ]
+    sql = " UNION ALL ".join(part for part, _ in parts)
+    found = await database.records(sql, *(value for _, bounds in parts for value in (*of, *bounds)))
+    outstanding: dict[str, int] = defaultdict(int)
     sums: dict[str, list[int]] = defaultdict(lambda: [0] * len(_VALUES))
-    times: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for part, currency, took, *values in found:
-        if part == 0:
-            outstanding[currency] = int(values[3])
+    classes: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for whole, currency, took, *values in found:
+        if whole:
+            outstanding[currency] += int(values[3])
             continue
         sums[currency] = [one + int(more) for one, more in zip(sums[currency], values, strict=True)]
-        if took >= 0 and values[4]:
-            times[currency].append((took, int(values[4])))
-    medians = await _medians(account_id, test_mode, since, [_middle(*of_one) for of_one in times.items()])
+        if took >= 0:
+            classes[currency][took] += int(values[4])
+    times = {
+        currency: sorted((took, count) for took, count in counts.items() if count > 0)
+        for currency, counts in classes.items()
+    }
+    medians = await _medians(
+        account_id, test_mode, since, [_middle(currency, counts) for currency, counts in times.items() if counts]
+    )
     return [
         figures
         for currency in sorted(outstanding.keys() | sums.keys())
