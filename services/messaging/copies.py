@@ -119,7 +119,7 @@ async def record_failed(message: Message, addresses: Collection[str]) -> None:
         lost = without([*before, *(one.lower() for one in addresses)], ())
         if lost != before:
             await Message.filter(id=message.id).update(undelivered_cc=lost)
-            _announce(changed, held)
+            announce(changed, held)
 
 
 async def record_answered(message: Message, address: str) -> None:
@@ -132,10 +132,10 @@ async def record_answered(message: Message, address: str) -> None:
         lost = without(before, {address.lower()})
         if lost != before:
             await Message.filter(id=message.id).update(undelivered_cc=lost or None)
-            _announce(changed, held)
+            announce(changed, held)
 
 
-def _announce(changed: Change, message: Message) -> None:
+def announce(changed: Change, message: Message) -> None:
     changed.event(
         "message.updated",
         conversation_id=message.conversation_id,

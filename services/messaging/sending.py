@@ -18,6 +18,7 @@ from models.tables import ChannelConnection, Job, Message
 from services.connections import availability, providers
 from services.core import configuration, jobs, merged_rows
 from services.core.permissions import system_actor
+from services.core.unit_of_work import change
 from services.messaging import contacts, copies, opt_outs, outbound, pacing
 from services.messaging.delivery import CONNECTION_REASONS, RATE_LIMITED, advance
 from services.messaging.look_ups import NOT_SENT, mark_unknown
@@ -132,9 +133,10 @@ async def _refusal(message: Message, connection: ChannelConnection) -> Refusal |
 async def _claim(message: Message, connection: ChannelConnection) -> OutboundMessage | None:
     message.attempt_id = secrets.token_hex(16)
     message.sending_at = datetime.now(UTC)
-    message.cc = await copies.remaining(message) or None
+    before, message.cc = message.cc, await copies.remaining(message) or None
+    mark = _mark_sending if message.cc == before else _mark_sending_to_fewer
     built = await outbound.build(message, connection)
-    return built if await database_errors.retry_transient(lambda: _mark_sending(message)) else None
+    return built if await database_errors.retry_transient(lambda: mark(message)) else None
 
 
 async def _mark_sending(message: Message) -> bool:
@@ -144,6 +146,14 @@ async def _mark_sending(message: Message) -> bool:
         delivery_status="SENDING", attempt_id=message.attempt_id, sending_at=message.sending_at, cc=message.cc
     )
     return marked > 0
+
+
+async def _mark_sending_to_fewer(message: Message) -> bool:
+    async with change(message.account_id, queue_on=[message.id]) as changed:
+        marked = await _mark_sending(message)
+        if marked:
+            copies.announce(changed, message)
+    return marked
 
 
 async def _send(

@@ -117,6 +117,8 @@ async def test_an_address_that_opts_out_before_sending_gets_no_copy(team: Team) 
     await run_job("message.send", row.id)
     assert [list(one.cc) for one in vendor.sent] == [[ANN]]
     assert (await Message.get()).cc == [ANN]
+    logged = await kinds_logged(team.account.id)
+    assert logged == ["message.created", "message.updated", "message.updated"]  # the copy left out, SENT
 
 
 async def test_a_copys_status_does_not_change_the_contacts_email(team: Team) -> None:
