@@ -102,6 +102,7 @@ class Context:
         "event_position",
         "hub",
         "make_reads",
+        "planned_s",
         "request_id",
         "viewer",
     )
@@ -122,6 +123,7 @@ class Context:
         self.request_id = request_id
         self.connection_params: dict[str, Any] | None = None
         self.event_position: EventCursor | None = None
+        self.planned_s: float | None = None
         self._position: EventCursor | None = None
         self._reads: Reads | None = None
 

@@ -38,6 +38,7 @@ class Context(Protocol):
     connection_params: dict[str, Any] | None
     viewer: Any
     request_id: str
+    planned_s: float | None  # how long a plan was tried in vain, before the execution
 
     def for_event(self) -> Self:
         """The same viewer with new data loaders."""
@@ -98,13 +99,14 @@ class PerEventContext(StrawberryGraphQLCoreExecutionContext):
     plans: PlannedExecution | None = None
 
     def execute_operation(self, *args: Any, **kwargs: Any) -> Any:
-        planned = self.plans.execute(self) if self.plans is not None else None
+        tried_s: float | None = getattr(self.context_value, "planned_s", None)
+        planned = self.plans.execute(self) if self.plans is not None and tried_s is None else None
         if planned is None:
             result = super().execute_operation(*args, **kwargs)
         else:
             result = self._planned(planned, lambda: super(PerEventContext, self).execute_operation(*args, **kwargs))
         if self.operation_s is not None and self.is_awaitable(result):
-            return _within(result, self.operation_s)
+            return _within(result, self.operation_s, tried_s or 0.0)
         return result
 
     async def _planned(self, planned: Awaitable[dict[str, Any]], stock: Callable[[], Any]) -> Any:
@@ -154,9 +156,9 @@ class PerEventContext(StrawberryGraphQLCoreExecutionContext):
         return _merge(order, taken, rest)
 
 
-async def _within(result: Awaitable[Any], seconds: float) -> Any:
+async def _within(result: Awaitable[Any], seconds: float, passed: float) -> Any:
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds - passed):
             return await result
     except TimeoutError as error:
         message = f"This operation took longer than {seconds:g} seconds."

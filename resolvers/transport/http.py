@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import isawaitable
+from time import monotonic
 from typing import Any, Final
 from uuid import uuid4
 
@@ -199,8 +200,12 @@ class GraphQLView(GraphQL[Any, None]):
         context = await self.get_context(request, None)
         if context.viewer is None:
             return None
+        started = monotonic()
         found = await self._quick.answer(operation, data.variables, context.viewer)
-        return self._respond(found, 200, answer) if found is not None else None
+        if found is None:
+            context.planned_s = monotonic() - started
+            return None
+        return self._respond(found, 200, answer)
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         limits = self.admission.limits

@@ -18,6 +18,7 @@ class VisitorContext:
         self.request_id = request_id
         self.viewer: Visit | None = None
         self.connection_params: dict[str, Any] | None = None
+        self.planned_s: float | None = None
 
     def for_event(self) -> VisitorContext:
         # It caches no reads, so events need no copy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Hashable, Iterator
 from typing import Any
@@ -9,6 +10,10 @@ from unittest import mock
 
 import pytest
 
+from resolvers.plans.plans import Plan
+from resolvers.plans.readers import NotPlanned
+from resolvers.plans.selections import Run
+from resolvers.transport import executor
 from resolvers.transport.answers import Answers
 from resolvers.transport.quick import QuickAnswers
 from tests.flows.conftest import Team, new_team
@@ -102,3 +107,26 @@ async def test_long_variables_and_unknown_names_are_not_kept(team: Team) -> None
     assert len(set(keys[-2:])) == 2
     assert max(sys.getsizeof(part) for key in keys for part in key) < 1_000
     assert {name for view in views for _, name in view._operations} <= {None, "Kept"}
+
+
+async def test_a_plan_that_gives_no_answer_is_tried_once_within_the_time_of_one_operation(team: Team) -> None:
+    maria = await team.contact()
+    variables = {"id": maria["conversation"]["id"]}
+    expected = await team.product.one(THREAD, variables, token=team.agent)
+    tried: list[Plan] = []
+    passed: list[float] = []
+    within = executor._within
+
+    async def fail(self: Plan, run: Run) -> dict[str, Any]:
+        tried.append(self)
+        await asyncio.sleep(0.2)
+        raise NotPlanned
+
+    def watched(result: Any, seconds: float, before: float) -> Any:
+        passed.append(before)
+        return within(result, seconds, before)
+
+    with mock.patch.object(Plan, "run", fail), mock.patch.object(executor, "_within", watched):
+        assert await team.product.one(THREAD, variables, token=team.agent) == expected
+    assert len(tried) == 1
+    assert 0.1 < passed[0] < 5

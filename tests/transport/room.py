@@ -45,6 +45,7 @@ class Ctx:
     viewer: Any = None
     request_id: str = ""
     seen: list[str] = field(default_factory=list)
+    planned_s: float | None = None
 
     def for_event(self) -> "Ctx":
         return Ctx(self.world, self.connection_params, self.viewer, self.request_id)

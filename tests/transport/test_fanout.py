@@ -63,6 +63,7 @@ class FeedContext:
     request_id: str = ""
     position: int | None = None
     names: list[str] = field(default_factory=list)
+    planned_s: float | None = None
 
     def for_event(self) -> "FeedContext":
         return FeedContext(self.world, self.connection_params, self.viewer, self.request_id, self.position)
