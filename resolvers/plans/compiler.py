@@ -41,7 +41,6 @@ from resolvers.plans.readers import (
     EventCursor,
     Group,
     Names,
-    NotPlanned,
     One,
     OneColumn,
     Page,
@@ -65,6 +64,7 @@ from resolvers.plans.selections import (
     ThreadNodes,
 )
 from resolvers.plans.types import TYPES
+from resolvers.transport.executor import NotPlanned
 from schema import connections, scalars
 from schema.connections import Keyset
 from schema.context import RequestFilter

@@ -9,8 +9,8 @@ from uuid import UUID
 from graphql import FieldNode
 
 from resolvers.plans.compiler import Compiler, Root
-from resolvers.plans.readers import NotPlanned
 from resolvers.plans.selections import Built, RowSelection, Run
+from resolvers.transport.executor import NotPlanned
 
 # Event -> field -> the attribute that holds its value.
 _VALUES: Final[dict[str, dict[str, str]]] = {

@@ -12,11 +12,8 @@ from typing import Any, TypeAlias
 from models.database import to_bool, to_json, to_time, to_uuid
 from models.ids import public_id
 from models.tables import Row
+from resolvers.transport.executor import NotPlanned
 from schema.scalars import time_text
-
-
-class NotPlanned(Exception):
-    """This operation needs the stock executor."""
 
 
 class Names:

@@ -12,7 +12,8 @@ from graphql.execution.values import VariableValues
 
 from models.database import to_json, to_time, to_uuid
 from resolvers.access.records import Record, Records
-from resolvers.plans.readers import NotPlanned, OneColumn, RowType
+from resolvers.plans.readers import OneColumn, RowType
+from resolvers.transport.executor import NotPlanned
 from schema.connections import Keyset, Page, Slice
 
 Built = dict[str, Any]

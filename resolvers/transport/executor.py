@@ -7,6 +7,7 @@ from datetime import datetime
 from types import CoroutineType
 from typing import Any, Final, NamedTuple, Protocol, Self
 
+import structlog
 from graphql import (
     ExecutionResult,
     GraphQLBoolean,
@@ -24,6 +25,8 @@ from graphql.execution.collect_fields import GroupedFieldSet
 from graphql.pyutils import AwaitableOrValue, Path
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.field import StrawberryField
+
+log = structlog.get_logger(__name__)
 
 
 class Viewer(Protocol):
@@ -59,6 +62,10 @@ class _Leaf(NamedTuple):
     exact: type | None
     is_int: bool
     coerce: Callable[[Any], Any]
+
+
+class NotPlanned(Exception):
+    """This operation, or this execution of it, needs the stock executor."""
 
 
 class PlannedQuery(Protocol):
@@ -112,9 +119,13 @@ class PerEventContext(StrawberryGraphQLCoreExecutionContext):
     async def _planned(self, planned: Awaitable[dict[str, Any]], stock: Callable[[], Any]) -> Any:
         try:
             data = await planned
-        except Exception:  # noqa: BLE001 whatever it is, the stock executor meets it again and reports it
+        except Exception as error:
             result = stock()
-            return await result if self.is_awaitable(result) else result
+            answer = await result if self.is_awaitable(result) else result
+            if not isinstance(error, NotPlanned) and not answer.errors:
+                # A mistake in a plan costs time only, and would stay unseen.
+                log.warning("a plan failed", exc_info=error)
+            return answer
         return ExecutionResult(data, None)
 
     def build_per_event_executor(self, payload: Any) -> Executor[Any]:

@@ -11,10 +11,10 @@ from unittest import mock
 import pytest
 
 from resolvers.plans.plans import Plan
-from resolvers.plans.readers import NotPlanned
 from resolvers.plans.selections import Run
 from resolvers.transport import executor
 from resolvers.transport.answers import Answers
+from resolvers.transport.executor import NotPlanned
 from resolvers.transport.quick import QuickAnswers
 from tests.flows.conftest import Team, new_team
 from tests.flows.harness import GraphQLFailed, key
