@@ -22,7 +22,7 @@ from tortoise.context import TortoiseContext, get_current_context
 from tortoise.exceptions import OperationalError
 
 from models.database_url import Dialect, dialect_of, postgres_arguments, sqlite_path
-from models.engine_sqlite import SafeSqliteClient, utc_text
+from models.engine_sqlite import SafeSqliteClient, is_busy, utc_text
 from models.engine_sqlite import SafeTransaction as SqliteTransaction
 from models.storable import StorableTexts, json_text, storable
 
@@ -321,7 +321,19 @@ async def records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
     client = _client()
     query, values = _prepare(client, sql, args)
     if type(client) is SafeSqliteClient and not query.startswith(("INSERT", "UPDATE", "DELETE")):
-        return client.read_directly(query, values)
+        try:
+            return client.read_directly(query, values)
+        except OperationalError as error:
+            if not is_busy(error):
+                raise  # else wait below, off the event loop's thread
+    found: Sequence[Sequence[Any]] = await client.records(query, values)
+    return found
+
+
+async def scanned_records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
+    """As `records`, for a SELECT that may look at many rows: never on the event loop's thread."""
+    client = _client()
+    query, values = _prepare(client, sql, args)
     found: Sequence[Sequence[Any]] = await client.records(query, values)
     return found
 

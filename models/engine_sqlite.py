@@ -168,7 +168,7 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
             try:
                 return await work()
             except (OperationalError, TransactionManagementError) as error:
-                if not _is_busy(error) or loop.time() >= until:
+                if not is_busy(error) or loop.time() >= until:
                     raise
             await asyncio.sleep(random.uniform(*AGAIN_S))  # noqa: S311 (jitter)
 
@@ -218,14 +218,18 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
 
     def read_directly(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         """Run a short SELECT on the event loop's thread. Raises: OperationalError."""
-        if self._reader is None:
-            self._reader = sqlite3.connect(self.filename, isolation_level=None, cached_statements=STATEMENTS_KEPT)
-            self._reader.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-            self._reader.execute("PRAGMA query_only=ON")
         try:
+            if self._reader is None:
+                self._reader = self._open_reader()
             return self._reader.execute(query, values).fetchall()
         except sqlite3.OperationalError as error:
             raise OperationalError(error) from error
+
+    def _open_reader(self) -> sqlite3.Connection:
+        reader = sqlite3.connect(self.filename, isolation_level=None, cached_statements=STATEMENTS_KEPT)
+        reader.execute("PRAGMA busy_timeout=0")  # never wait on this thread
+        reader.execute("PRAGMA query_only=ON")
+        return reader
 
     async def records(self, query: str, values: Sequence[object]) -> Sequence[Sequence[Any]]:
         _, found = await self.execute_query(query, values)
@@ -259,7 +263,7 @@ class SafeSqliteClient(StorableTexts, SqliteClient):
         return await _affected(self, query, texts(values))
 
 
-def _is_busy(error: BaseORMException) -> bool:
+def is_busy(error: BaseORMException) -> bool:
     driver = error.args[0] if error.args else None
     code = getattr(driver, "sqlite_errorcode", 0) if isinstance(driver, sqlite3.OperationalError) else 0
     return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

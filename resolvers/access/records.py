@@ -67,24 +67,33 @@ class Records(AccountScope):
         self, columns: Sequence[str], page: Page, search: str | None, closed: bool | None
     ) -> Slice[Record]:
         where, values = await conversations_where(self._account_id, search, closed)
-        return await self._page(tables.Conversation, columns, page, where, values)
+        return await self._page(tables.Conversation, columns, page, where, values, scans=bool(search))
 
     async def contacts(self, columns: Sequence[str], page: Page, search: str | None) -> Slice[Record]:
         where, values = await contacts_where(self._account_id, search)
-        return await self._page(tables.Contact, columns, page, where, values)
+        return await self._page(tables.Contact, columns, page, where, values, scans=bool(search))
 
     async def payment_requests(
         self, columns: Sequence[str], page: Page, filter: RequestFilter, contacts: Sequence[UUID] | None = None
     ) -> Slice[Record]:
         """`contacts`: only requests to one of these."""
         where, values = await requests_page_where(self._account_id, filter, contacts, page)
-        return await self._page(tables.PaymentRequest, columns, page, where, values)
+        scans = bool(filter.search) or filter.overdue is not None or filter.test_mode is not None
+        return await self._page(tables.PaymentRequest, columns, page, where, values, scans=scans)
 
     async def _page(
-        self, model: type[tables.Row], columns: Sequence[str], page: Page, where: str, values: Sequence[object]
+        self,
+        model: type[tables.Row],
+        columns: Sequence[str],
+        page: Page,
+        where: str,
+        values: Sequence[object],
+        *,
+        scans: bool,  # it may look at many rows that are not of the page
     ) -> Slice[Record]:
+        read = database.scanned_records if scans else database.records
         sql = f"SELECT {', '.join(columns)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
-        return page.cut(await database.records(sql, *values, *page.values))
+        return page.cut(await read(sql, *values, *page.values))
 
 
 @lru_cache(maxsize=1024)

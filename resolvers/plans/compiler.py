@@ -93,6 +93,7 @@ class Compiler:
         self.wants_position = False
         # Whether each change of what is selected appends to the account's log; a moment may change it, too (Run.until).
         self.depends_on_the_log_only = True
+        self.may_scan = False  # whether a read may look at many rows
 
     # ------------------------------------------------------------------------------------------------------ selections
     def fields(self, nodes: Sequence[FieldNode] | SelectionSetNode, type_name: str) -> Selected:
@@ -140,7 +141,9 @@ class Compiler:
     def arguments(self, type_name: str, node: FieldNode) -> Arguments:
         # Searches read contacts' texts, and a filter may compare with the time.
         names = {argument.name.value for argument in node.arguments or ()}
-        self.depends_on_the_log_only &= names.isdisjoint({"search", "filter"})
+        filtered = not names.isdisjoint({"search", "filter"})
+        self.depends_on_the_log_only &= not filtered
+        self.may_scan |= filtered
         parent = self._schema.type_map[type_name]
         assert isinstance(parent, GraphQLObjectType)  # noqa: S101 (for mypy)
         definition = parent.fields[node.name.value]

@@ -35,6 +35,7 @@ class Plan:
     roots: tuple[tuple[str, Root | str], ...]
     wants_position: bool
     depends_on_the_log_only: bool
+    may_scan: bool
 
     async def run(self, run: Run) -> dict[str, Any]:
         """The answer's `data`. Raises: NotPlanned, and anything else: the stock executor then answers."""
@@ -53,6 +54,10 @@ class Query:
     @property
     def depends_on_the_log_only(self) -> bool:
         return self.plan.depends_on_the_log_only
+
+    @property
+    def may_scan(self) -> bool:
+        return self.plan.may_scan
 
     @property
     def until(self) -> datetime | None:
@@ -144,7 +149,7 @@ class Plans:
                     roots.append((name, event_reader(compiler, event, nodes)))
         except Exception:  # noqa: BLE001 NotPlanned, or an error that the stock executor meets again and reports
             return None
-        return Plan(tuple(roots), compiler.wants_position, compiler.depends_on_the_log_only)
+        return Plan(tuple(roots), compiler.wants_position, compiler.depends_on_the_log_only, compiler.may_scan)
 
     def execute(self, executor: Any) -> Awaitable[dict[str, Any]] | None:
         """None without a plan."""

@@ -76,6 +76,10 @@ class PlannedQuery(Protocol):
         """Whether the same data is the answer while the account's log does not grow, until `until`."""
 
     @property
+    def may_scan(self) -> bool:
+        """Whether it may look at many rows."""
+
+    @property
     def until(self) -> datetime | None: ...
 
     async def data(self) -> dict[str, Any]:

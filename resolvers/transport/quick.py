@@ -84,7 +84,7 @@ class QuickAnswers:
         if planned is None:
             return None
         # A read on this thread can't be interrupted, and setting a timer takes as long as the read.
-        async with nullcontext() if reads_directly() else asyncio.timeout(self._operation_s):
+        async with nullcontext() if reads_directly() and not planned.may_scan else asyncio.timeout(self._operation_s):
             body = orjson.dumps({"data": await planned.data()})
         if self._answers is not None and position is not None and planned.depends_on_the_log_only:
             self._answers.keep(key, Answer(position, planned.until, body))

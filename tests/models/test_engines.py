@@ -709,3 +709,20 @@ async def test_nothing_of_ours_stays_in_the_context_after_a_transaction(bare: st
     async with transaction():
         assert get_connections()._get_storage() is not before
     assert get_connections()._get_storage() is before
+
+
+async def test_a_read_on_the_event_loops_thread_waits_elsewhere_for_a_busy_file(
+    bare: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = sqlite3.OperationalError("database is locked")
+    busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+
+    def refuse(*_: object) -> list[tuple[Any, ...]]:
+        raise OperationalError(busy) from busy
+
+    monkeypatch.setattr(engine_sqlite.SafeSqliteClient, "read_directly", refuse)
+    assert [tuple(row) for row in await database.records("SELECT 1 AS one")] == [(1,)]
+    busy.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    if bare.startswith("sqlite"):
+        with pytest.raises(OperationalError):
+            await database.records("SELECT 1 AS one")

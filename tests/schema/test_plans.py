@@ -20,7 +20,7 @@ from graphql import (
     is_required_argument,
 )
 
-from models import tables
+from models import database, tables
 from models.ids import public_id
 from resolvers.plans.plans import VARIANTS
 from resolvers.plans.types import TYPES
@@ -265,6 +265,33 @@ async def test_unusual_operations_have_the_stock_answers(
         EXECUTOR.plans = plans
     assert orjson.dumps(result.data) == orjson.dumps(stock.data)
     assert [error.formatted for error in result.errors or ()] == [error.formatted for error in stock.errors or ()]
+
+
+@pytest.mark.parametrize(
+    ("document", "aside"),
+    [
+        ('{ contacts(search: "ada") { nodes { id } } }', True),
+        ('{ conversations(search: "ada") { nodes { id } } }', True),
+        ("{ paymentRequests(filter: {testMode: true}) { nodes { id } } }", True),
+        ("{ paymentRequests(filter: {overdue: true}) { nodes { id } } }", True),
+        ("{ paymentRequests(filter: {status: [PAID]}) { nodes { id } } }", False),
+        ("{ conversations(closed: false) { nodes { id } } }", False),
+    ],
+)
+async def test_a_page_that_may_look_at_many_rows_is_read_off_the_event_loop(
+    api: Api, ids: dict[str, list[str]], planned: list[str], document: str, aside: bool
+) -> None:
+    scanned: list[str] = []
+    scan = database.scanned_records
+
+    async def watched(sql: str, *args: object) -> Any:
+        scanned.append(sql)
+        return await scan(sql, *args)
+
+    with mock.patch.object(database, "scanned_records", watched):
+        await api.all(document)
+    assert planned
+    assert bool(scanned) is aside
 
 
 async def test_the_variants_of_an_operation_are_bounded(api: Api, planned: list[str]) -> None:
