@@ -1,7 +1,6 @@
 """Shares one execution among subscriptions with the same operation, variables and scope."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -33,13 +32,14 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 from resolvers.transport.errors import SLOW_CONSUMER, UNAVAILABLE, present, request_id_of
 from resolvers.transport.executor import EVENT_SEEN
 from resolvers.transport.server import SocketProtocol
+from resolvers.transport.sinks import Outbox, Sink, next_head
 
 log = structlog.get_logger(__name__)
 
 PLANS: Final = 512
-QUEUED_EVENTS: Final = 256
-QUEUED_BYTES: Final = 1_048_576
 SINKS_PER_TURN: Final = 200
+TURN_S: Final = 0.01  # of executions, until others get their turn
+SUBSCRIBED_S: Final = 1.0  # a stream's `Subscribed` serves those who come within this time
 LONGEST_QUERY: Final = 16_384
 
 
@@ -55,7 +55,12 @@ class Sharing:
 
 
 class Plan(NamedTuple):
-    after: str | None
+    after: str | None  # the variable
+    default: bool = False  # the variable has one
+
+    def resumes(self, variables: dict[str, Any] | None) -> bool:
+        """Whether the subscriber may have a cursor."""
+        return self.after is not None and (variables or {}).get(self.after, self.default or None) is not None
 
 
 # ------------------------------------------------------------------------------------------------------------ analysis
@@ -79,7 +84,11 @@ def plan(schema: GraphQLSchema, sharing: Sharing, query: str, operation_name: st
         if argument.name.value == "after":
             if not isinstance(argument.value, VariableNode):
                 return None
-            return Plan(argument.value.name.value) if _used_once(document, argument.value.name.value) else None
+            name = argument.value.name.value
+            default = any(
+                found.variable.name.value == name and found.default_value for found in named[0].variable_definitions
+            )
+            return Plan(name, default) if _used_once(document, name) else None
     return Plan(None)
 
 
@@ -128,110 +137,37 @@ def _selects(
     return look(operation.selection_set, schema.subscription_type)
 
 
-# -------------------------------------------------------------------------------------------------------------- frames
-@lru_cache(4_096)
-def frame_head(length: int) -> bytes:
-    """The head of an unmasked, final WebSocket text frame. Source: RFC 6455, 5.2."""
-    if length < 126:
-        return bytes((0x81, length))
-    if length < 65_536:
-        return b"\x81\x7e" + length.to_bytes(2, "big")
-    return b"\x81\x7f" + length.to_bytes(8, "big")
-
-
-def next_head(payload: bytes) -> bytes:
-    return b'{"type":"next","payload":' + payload
-
-
-def next_tail(operation_id: str) -> bytes:
-    return b',"id":' + orjson.dumps(operation_id) + b"}"
-
-
-class Sink:
-    """One operation's bounded queue on a shared stream; bypassed while its transport is writable."""
-
-    __slots__ = ("_bytes", "_live", "_protocol", "_sending", "_tail", "_wake", "attached_at", "ended", "last", "queue")
-
-    def __init__(self, operation_id: str, protocol: SocketProtocol | None, attached_at: int) -> None:
-        self.attached_at = attached_at
-        self.last = attached_at
-        self.ended = False
-        self.queue: deque[tuple[int, bytes]] = deque()
-        self._bytes = 0
-        self._tail = next_tail(operation_id)
-        self._protocol = protocol
-        self._live = False
-        self._sending = False
-        self._wake = asyncio.Event()
-
-    def offer(self, seq: int, head: bytes) -> None:
-        """Write one event or queue it. A full queue ends the sink."""
-        if self.ended:
-            return
-        if self._live and not self.queue and not self._sending and self._write(seq, head):
-            return
-        if len(self.queue) >= QUEUED_EVENTS or self._bytes + len(head) > QUEUED_BYTES:
-            self.end()
-            return
-        self.queue.append((seq, head))
-        self._bytes += len(head)
-        self._wake.set()
-
-    def end(self) -> None:
-        """Accept no more events; deliver those queued."""
-        self.ended = True
-        self._wake.set()
-
-    async def deliver(self, last: int, send: Callable[[str], Any]) -> None:
-        """Send events after `last` until the sink ends."""
-        self.last = last
-        self._live = True
-        while True:
-            while self.queue:
-                seq, head = self.queue.popleft()
-                self._bytes -= len(head)
-                if seq <= self.last:
-                    continue
-                self.last = seq
-                self._sending = True
-                try:
-                    await send((head + self._tail).decode())
-                finally:
-                    self._sending = False
-            if self.ended:
-                return
-            self._wake.clear()
-            await self._wake.wait()
-
-    def _write(self, seq: int, head: bytes) -> bool:
-        protocol = self._protocol
-        if protocol is None or not protocol.writable.is_set():
-            return False
-        if protocol.close_sent or protocol.transport.is_closing():
-            # The socket is closing; its task notices that itself.
-            return True
-        if seq > self.last:
-            self.last = seq
-            tail = self._tail
-            protocol.transport.write(b"".join((frame_head(len(head) + len(tail)), head, tail)))
-        return True
-
-
 # ------------------------------------------------------------------------------------------------------------- streams
-class _Stream:
+class _Subscribed(NamedTuple):
+    """A stream's first message, for those who attach at `attached_at` until `until`."""
+
+    attached_at: int
+    until: float
+    last: int
+    head: bytes
+
+
+class Stream:
     def __init__(self) -> None:
-        self.sinks: set[Sink] = set()
+        self.outbox = Outbox()
         self.users = 0
         self.last = 0
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.pump: asyncio.Task[None] | None = None
+        self.subscribed: _Subscribed | None = None
+        self.subscribing = asyncio.Lock()
+
+    def attach(self, operation_id: str, protocol: SocketProtocol | None) -> Sink:
+        sink = Sink(operation_id, protocol, self.last)
+        self.outbox.sinks.add(sink)
+        return sink
 
 
 class Fanout:
     def __init__(self, schema: BaseSchema, sharing: Sharing) -> None:
         self.sharing = sharing
         self._schema = schema
-        self._streams: dict[Hashable, _Stream] = {}
+        self._streams: dict[Hashable, Stream] = {}
         graphql_schema: GraphQLSchema = schema._schema  # type: ignore[attr-defined]
         self._plan = lru_cache(PLANS)(lambda query, name: plan(graphql_schema, sharing, query, name))
 
@@ -252,7 +188,7 @@ class Fanout:
         context: Any,
         operation_id: str,
         protocol: SocketProtocol | None,
-    ) -> AsyncIterator[Sink | None]:
+    ) -> AsyncIterator[tuple[Stream, Sink] | None]:
         """A sink for events after `attached_at`; None: execute alone."""
         shared = {name: value for name, value in (variables or {}).items() if name != found.after}
         try:
@@ -263,55 +199,60 @@ class Fanout:
         key = (query, operation_name, canonical, self.sharing.scope(context.viewer))
         stream = self._streams.get(key)
         if stream is None:
-            stream = self._streams[key] = _Stream()
+            stream = self._streams[key] = Stream()
             stream.pump = asyncio.create_task(
-                self._run(key, stream, query, operation_name, shared, context), name="fanout:pump"
+                self._run(key, stream, query, operation_name, shared, context.for_event()), name="fanout:pump"
             )
         stream.users += 1
         sink: Sink | None = None
         try:
             if await asyncio.shield(stream.ready):
-                sink = Sink(operation_id, protocol, stream.last)
-                stream.sinks.add(sink)
-            yield sink
+                sink = stream.attach(operation_id, protocol)
+            yield (stream, sink) if sink is not None else None
         finally:
             stream.users -= 1
             if sink is not None:
-                stream.sinks.discard(sink)
+                stream.outbox.sinks.discard(sink)
             if stream.users == 0:
                 self._forget(key, stream)
                 if stream.pump is not None:
                     stream.pump.cancel()
 
-    def _forget(self, key: Hashable, stream: _Stream) -> None:
+    def _forget(self, key: Hashable, stream: Stream) -> None:
         if self._streams.get(key) is stream:
             del self._streams[key]
 
     async def _run(
         self,
         key: Hashable,
-        stream: _Stream,
+        stream: Stream,
         query: str,
         operation_name: str | None,
         variables: dict[str, Any],
         context: Any,
     ) -> None:
+        hand_out = asyncio.create_task(stream.outbox.run(SINKS_PER_TURN), name="fanout:hand-out")
         try:
             await self._pump(stream, query, operation_name, variables, context)
+            stream.outbox.finish()
+            await hand_out
         except Exception as error:  # noqa: BLE001 the pump's top
             log.error("a shared subscription broke", error=type(error).__name__)
         finally:
+            hand_out.cancel()
             # New subscribers start a new stream; present ones must not wait forever.
             self._forget(key, stream)
             if not stream.ready.done():
                 stream.ready.set_result(False)
-            for sink in stream.sinks:
+            for sink in stream.outbox.sinks:
                 sink.end()
 
     async def _pump(
-        self, stream: _Stream, query: str, operation_name: str | None, variables: dict[str, Any], context: Any
+        self, stream: Stream, query: str, operation_name: str | None, variables: dict[str, Any], context: Any
     ) -> None:
         request_id = request_id_of(context)
+        clock = asyncio.get_running_loop().time
+        turn_ends = clock() + TURN_S
         results = await self._schema.stream(
             query, variable_values=variables, context_value=context, operation_name=operation_name
         )
@@ -329,17 +270,14 @@ class Fanout:
                 if not stream.ready.done():
                     if result.errors:
                         return
-                    # The first is `Subscribed`: each connection has its own.
+                    # The first is `Subscribed`: it is sent to each connection when it attaches.
                     stream.ready.set_result(True)
                     continue
-                await self._hand_out(stream, seq, next_head(orjson.dumps(payload)))
-
-    @staticmethod
-    async def _hand_out(stream: _Stream, seq: int, head: bytes) -> None:
-        for number, sink in enumerate(tuple(stream.sinks), start=1):
-            sink.offer(seq, head)
-            if number % SINKS_PER_TURN == 0:
-                await asyncio.sleep(0)
+                await stream.outbox.put(seq, next_head(orjson.dumps(payload)))
+                if clock() > turn_ends:
+                    # Plans may never wait.
+                    await asyncio.sleep(0)
+                    turn_ends = clock() + TURN_S
 
 
 def _payload(result: ExecutionResult, request_id: str) -> tuple[dict[str, Any], bool]:
@@ -366,17 +304,42 @@ async def serve(handler: Any, operation: Any, fanout: Fanout) -> bool:
         query=operation.query,
         operation_name=operation.operation_name,
         variables=operation.variables,
-        context=handler.context.for_event(),
+        context=handler.context,
         operation_id=operation.id,
         protocol=handler.websocket.protocol,
-    ) as sink:
-        if sink is None:
+    ) as attached:
+        if attached is None:
             return False
-        last = await _catch_up(handler, operation, fanout.sharing, sink)
+        stream, sink = attached
+        first = (
+            None if found.resumes(operation.variables) else await _subscribed(handler, operation, fanout, stream, sink)
+        )
+        if first is not None:
+            await handler.websocket.send_text(sink.message(first.head))
+        last = first.last if first is not None else await _catch_up(handler, operation, fanout.sharing, sink)
         if last is not None:
             await sink.deliver(last, handler.websocket.send_text)
             await handler.close_slow()
         return True
+
+
+async def _subscribed(handler: Any, operation: Any, fanout: Fanout, stream: Stream, sink: Sink) -> _Subscribed | None:
+    # All who attach at one position may share one `Subscribed`: what came before its cursor came before they did.
+    async with stream.subscribing:
+        now = asyncio.get_running_loop().time()
+        known = stream.subscribed
+        if known is not None and known.attached_at == sink.attached_at and known.until > now:
+            return known
+        context = handler.context.for_event()
+        async with aclosing(handler.results(operation, context)) as results:
+            async for result in results:
+                last = fanout.sharing.position(context)
+                if isinstance(result, PreExecutionError) or result.errors or last is None or last < sink.attached_at:
+                    return None
+                head = next_head(orjson.dumps(_payload(result, "")[0]))
+                stream.subscribed = _Subscribed(sink.attached_at, now + SUBSCRIBED_S, last, head)
+                return stream.subscribed
+    return None
 
 
 async def _catch_up(handler: Any, operation: Any, sharing: Sharing, sink: Sink) -> int | None:

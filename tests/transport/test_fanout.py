@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
+from unittest.mock import AsyncMock
 
 import orjson
 import pytest
@@ -13,11 +14,21 @@ from graphql import GraphQLError
 from websockets.frames import Frame, Opcode
 
 from integrations.broadcast import open_bus
-from resolvers.transport.fanout import QUEUED_EVENTS, Sharing, Sink, frame_head, next_head, plan
+from resolvers.transport.fanout import Sharing, plan
 from resolvers.transport.http import GraphQLView, get_view
 from resolvers.transport.limits import Limits
 from resolvers.transport.schema import Schema, schema_options
 from resolvers.transport.server import Server, listen, server_config
+from resolvers.transport.sinks import (
+    BURST_BYTES,
+    BURST_EVENTS,
+    QUEUED_EVENTS,
+    Burst,
+    Outbox,
+    Sink,
+    frame_head,
+    next_head,
+)
 from services.core.event_hub import Hub, ResyncNeeded, Start, follow
 from tests.services.core.test_event_hub import ACCOUNT, OTHER, Log
 from tests.transport.room import Client, Room, World, _no_signals
@@ -360,14 +371,14 @@ async def test_an_error_in_one_field_is_masked_and_the_stream_goes_on(room: Feed
                 assert message["payload"]["data"] == {"events": {"seq": seq, "fails": None}}
                 assert message["payload"]["errors"][0]["extensions"]["code"] == "INTERNAL"
                 assert "secret" not in str(message)
-    assert room.world.feeds == 3
+    assert room.world.feeds == 2
 
 
 async def test_leaving_detaches_and_the_last_one_ends_the_execution(room: FeedRoom) -> None:
     async with room.socket("ada") as ada, room.socket("ben") as ben:
         await subscribed(ada, "1", 0)
         await subscribed(ben, "1", 0)
-        await eventually(lambda: room.world.finished == ["feed", "feed"])
+        await eventually(lambda: room.world.finished == ["feed"])
         await ada.say({"type": "complete", "id": "1"})
         await ada.say({"type": "ping"})
         await ada.hear({"type": "pong"})
@@ -376,7 +387,7 @@ async def test_leaving_detaches_and_the_last_one_ends_the_execution(room: FeedRo
         await ada.say({"type": "ping"})
         await ada.hear({"type": "pong"})
         assert room.streams == 1
-    await eventually(lambda: room.world.finished == ["feed"] * 3)
+    await eventually(lambda: room.world.finished == ["feed"] * 2)
     assert room.streams == 0
 
 
@@ -384,7 +395,7 @@ async def test_an_execution_that_breaks_sends_its_clients_back_with_1013(room: F
     async with room.socket("ada") as ada, room.socket("ben") as ben:
         await subscribed(ada, "1", 0)
         await subscribed(ben, "1", 0)
-        await eventually(lambda: len(room.world.finished) == 2)
+        await eventually(lambda: len(room.world.finished) == 1)
         await room.world.hub.stop()
         assert await ada.closed() == (1013, "Too slow, resume by cursor")
         assert await ben.closed() == (1013, "Too slow, resume by cursor")
@@ -486,7 +497,7 @@ def test_a_frame_head_is_what_the_library_writes(length: int) -> None:
 async def test_a_sink_holds_so_many_events_and_then_ends() -> None:
     sink = Sink("1", None, 0)
     for seq in range(1, QUEUED_EVENTS + 10):
-        sink.offer(seq, next_head(b"{}"))
+        sink.offer(Burst([(seq, next_head(b"{}"))]))
     assert sink.ended
     assert len(sink.queue) == QUEUED_EVENTS
     sent: list[str] = []
@@ -502,6 +513,143 @@ async def test_a_sink_holds_so_many_events_and_then_ends() -> None:
 async def test_a_sink_holds_at_most_one_mebibyte() -> None:
     sink = Sink("1", None, 0)
     for seq in range(1, 10):
-        sink.offer(seq, b"x" * 200_000)
+        sink.offer(Burst([(seq, b"x" * 200_000)]))
     assert sink.ended
     assert len(sink.queue) == 5
+
+
+# ---------------------------------------------------------------------------------------------- one write per client
+class Wire:
+    """A transport that keeps its writes, and the protocol above it."""
+
+    def __init__(self) -> None:
+        self.transport: Any = self
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.close_sent = False
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def frames(*numbers: int, id: str = "1") -> bytes:
+    texts = [b'{"type":"next","payload":{"n":%d},"id":"%s"}' % (number, id.encode()) for number in numbers]
+    return b"".join(frame_head(len(text)) + text for text in texts)
+
+
+@asynccontextmanager
+async def outbox(*sinks: Sink, last: int = 0) -> AsyncIterator[tuple[Outbox, list[str]]]:
+    """An outbox that hands out to live sinks, and what they queued and then sent."""
+    sent: list[str] = []
+
+    async def send(text: str) -> None:
+        sent.append(text)
+
+    made = Outbox()
+    made.sinks.update(sinks)
+    tasks = [asyncio.create_task(sink.deliver(last, send)) for sink in sinks]
+    tasks.append(asyncio.create_task(made.run(200)))
+    await asyncio.sleep(0)
+    try:
+        yield made, sent
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def put(box: Outbox, *numbers: int) -> None:
+    for number in numbers:
+        await box.put(number, next_head(b'{"n":%d}' % number))
+
+
+async def test_events_of_one_turn_leave_in_one_write_per_client() -> None:
+    wires = [Wire(), Wire()]
+    async with outbox(*(Sink(id, wire, 0) for id, wire in zip(("1", "other"), wires, strict=True))) as (box, _):
+        await put(box, 1, 2, 3)
+        await eventually(lambda: wires[1].writes)
+        await put(box, 4)
+        await eventually(lambda: len(wires[1].writes) == 2)
+    assert wires[0].writes == [frames(1, 2, 3), frames(4)]
+    assert wires[1].writes == [frames(1, 2, 3, id="other"), frames(4, id="other")]
+
+
+async def test_a_client_that_knows_a_part_gets_only_the_rest() -> None:
+    wire = Wire()
+    async with outbox(Sink("1", wire, 2), last=2) as (box, sent):
+        await put(box, 1, 2, 3, 4)
+        await eventually(lambda: len(sent) == 2)
+        await put(box, 5)
+        await eventually(lambda: wire.writes)
+    assert [orjson.loads(text)["payload"]["n"] for text in sent] == [3, 4]
+    assert wire.writes == [frames(5)]
+
+
+async def test_a_client_with_a_full_buffer_gets_nothing_written_past_its_queue() -> None:
+    wire = Wire()
+    wire.writable.clear()
+    sink = Sink("1", wire, 0)
+    async with outbox(sink) as (box, sent):
+        await put(box, 1, 2)
+        await eventually(lambda: len(sent) == 2)
+    assert wire.writes == []
+
+
+async def test_a_burst_is_cut_where_it_would_fill_a_buffer() -> None:
+    wire = Wire()
+    async with outbox(Sink("1", wire, 0)) as (box, _):
+        await put(box, *range(1, BURST_EVENTS + 2))
+        await eventually(lambda: len(wire.writes) == 2)
+        for number in (100, 101):
+            await box.put(number, b"x" * BURST_BYTES)
+        await eventually(lambda: len(wire.writes) == 4)
+    assert wire.writes[1] == frames(BURST_EVENTS + 1)
+
+
+async def test_a_full_outbox_makes_its_execution_wait_and_ends_when_all_is_handed_out() -> None:
+    wire, box = Wire(), Outbox()
+    sink = Sink("1", wire, 0)
+    box.sinks.add(sink)
+    delivering = asyncio.create_task(sink.deliver(0, AsyncMock()))
+    await put(box, *range(1, QUEUED_EVENTS + 1))
+    waiting = asyncio.create_task(put(box, QUEUED_EVENTS + 1))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    handing_out = asyncio.create_task(box.run(200))
+    await waiting
+    box.finish()
+    await handing_out
+    assert b"".join(wire.writes) == frames(*range(1, QUEUED_EVENTS + 2))
+    delivering.cancel()
+
+
+# ---------------------------------------------------------------------------------------------- the first message
+async def test_subscribers_without_a_cursor_share_the_first_message_of_their_position(room: FeedRoom) -> None:
+    async with room.socket("ada") as ada, room.socket("ben") as ben:
+        await subscribed(ada, "1", 0)
+        before = room.world.feeds
+        await subscribed(ben, "1", 0)
+        await subscribed(ben, "2", 0)
+        assert room.world.feeds == before
+        room.world.commit(count=2)
+        for seq in (1, 2):
+            await ada.hear(changed("1", seq))
+        # Their streams are the same; the position is a new one.
+        await subscribed(ada, "3", 2)
+        assert room.world.feeds == before + 1
+        await subscribed(ada, "4", 1, after=1)
+        await ada.hear(changed("4", 2))
+        room.world.commit()
+        heard = [await ada.next() for _ in "134"]
+        assert sorted(heard, key=str) == sorted([changed(id, 3) for id in "134"], key=str)
+
+
+async def test_a_default_of_the_cursor_is_a_cursor() -> None:
+    found = plan(make_schema()._schema, SHARING, FEED.replace("$after: Int", "$after: Int = 1"), None)
+    assert found is not None
+    assert found.resumes(None)
+    assert found.resumes({"after": 0})
+    assert not found.resumes({"after": None})
