@@ -40,16 +40,23 @@ class Records(AccountScope):
     ) -> Sequence[Record]:
         return await self._matching(model, columns, parent, ids, order=f" ORDER BY {order}")
 
+    async def through(
+        self, model: type[tables.Row], columns: Sequence[str], joined: tuple[str, str, str], ids: Collection[object]
+    ) -> Sequence[Record]:
+        """The rows that a table joins with `ids`, then the id. `joined`: the table, its columns of the ids and of the rows."""
+        wanted = _repeated(ids)
+        if not wanted:
+            return ()
+        sql = _through_sql(model, tuple(columns), joined, len(wanted))
+        return await database.records(sql, self._account_id, *wanted)
+
     async def _matching(
         self, model: type[tables.Row], columns: Sequence[str], column: str, ids: Collection[object], *, order: str
     ) -> Sequence[Record]:
-        wanted = list(ids)
+        wanted = _repeated(ids)
         if not wanted:
             return ()
-        # Few different statements: a repeated id changes nothing.
-        size = 1 << (len(wanted) - 1).bit_length()
-        wanted += wanted[-1:] * (size - len(wanted))
-        sql = _matching_sql(model, tuple(columns), column, size, order)
+        sql = _matching_sql(model, tuple(columns), column, len(wanted), order)
         return await database.records(sql, self._account_id, *wanted)
 
     async def thread(
@@ -102,3 +109,20 @@ def _matching_sql(model: type[tables.Row], columns: tuple[str, ...], column: str
         f"SELECT {', '.join(columns)} FROM {model._meta.db_table}"  # noqa: S608 (only constants are put in)
         f" WHERE {database.OF_ACCOUNT} AND {column} IN ({database.placeholders(count)}){order}"
     )
+
+
+@lru_cache(maxsize=256)
+def _through_sql(model: type[tables.Row], columns: tuple[str, ...], joined: tuple[str, str, str], count: int) -> str:
+    table, parent, child = joined
+    return (
+        f"SELECT {', '.join(f'r.{name}' for name in columns)}, l.{parent} FROM {table} l"  # noqa: S608 (only constants are put in)
+        f" JOIN {model._meta.db_table} r ON r.id = l.{child}"
+        f" WHERE (l.account_id = ?) = TRUE AND l.{parent} IN ({database.placeholders(count)}) ORDER BY r.id"
+    )
+
+
+def _repeated(ids: Collection[object]) -> list[object]:
+    # Few different statements: a repeated id changes nothing.
+    wanted = list(ids)
+    size = 1 << (len(wanted) - 1).bit_length() if wanted else 0
+    return wanted + wanted[-1:] * (size - len(wanted))

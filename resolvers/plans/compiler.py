@@ -35,17 +35,21 @@ from strawberry.types.field import StrawberryField
 
 from models.ids import parse_public_id
 from resolvers.access.records import Records
+from resolvers.plans.objects import OBJECTS, Sum
 from resolvers.plans.readers import (
     Amount,
+    Below,
     Children,
     EventCursor,
+    FirstChild,
     Group,
     Names,
+    Objects,
     One,
     OneColumn,
-    Page,
     Reader,
     RowType,
+    Through,
 )
 from resolvers.plans.selections import (
     Arguments,
@@ -55,13 +59,16 @@ from resolvers.plans.selections import (
     Connection,
     ConnectionSelection,
     Fetch,
+    FirstChildLink,
     Link,
     NodeLists,
+    ObjectsLink,
     OneLink,
     RowNodes,
     RowSelection,
     Run,
     ThreadNodes,
+    ThroughLink,
 )
 from resolvers.plans.types import TYPES
 from resolvers.transport.executor import NotPlanned
@@ -195,14 +202,15 @@ class Compiler:
         reader = row_type.fields.get(name)
         if reader is None:
             raise NotPlanned
-        if isinstance(reader, One | OneColumn | Children | Page):
+        if isinstance(reader, Below):
             link = self._link(row_type, reader, nodes)
             columns[link.column] = None
             columns.update(dict.fromkeys(getattr(reader, "columns", ())))
             number = len(links)
             links.append(link)
             # A missing row is an error of the stock executor, unless the field is nullable.
-            optional = isinstance(reader, OneColumn) or (isinstance(reader, One) and reader.nullable)
+            optional = isinstance(reader, OneColumn | FirstChild) or (isinstance(reader, One) and reader.nullable)
+            optional = optional or (isinstance(reader, Objects) and not reader.many)
             return lambda names: (
                 f"l{number}.get({names.column(link.column)})" if optional else f"l{number}[{names.column(link.column)}]"
             )
@@ -231,7 +239,7 @@ class Compiler:
                 f"({{{', '.join(f'{name!r}: {part(names)}' for name, part in parts)}}}"
                 f" if {' and '.join(f'{names.column(column)} is not None' for column in reader.present)} else None)"
             )
-        assert not isinstance(reader, One | OneColumn | Children | Page)  # noqa: S101 (for mypy)
+        assert not isinstance(reader, Below)  # noqa: S101 (for mypy)
         columns.update(dict.fromkeys(reader.columns))
         return reader.expression
 
@@ -254,7 +262,32 @@ class Compiler:
 
         return partial(_amount, _MoneySelection(tuple(parts)))
 
-    def _link(self, row_type: RowType, reader: One | OneColumn | Children | Page, nodes: list[FieldNode]) -> Link:
+    def _object(self, type_name: str, nodes: list[FieldNode]) -> Callable[[Any], Built]:
+        readers = OBJECTS[type_name]
+        parts: list[tuple[str, Callable[[Any], Any]]] = []
+        for response_name, found in self.fields(nodes, type_name).items():
+            name = found[0].name.value
+            reader = readers.get(name)
+            if name == "__typename":
+                parts.append((response_name, lambda found: type_name))
+            elif isinstance(reader, Sum):
+                parts.append((response_name, self._sum(reader, found)))
+            elif reader is not None:
+                parts.append((response_name, reader))
+            else:
+                raise NotPlanned
+        return lambda found: {name: read(found) for name, read in parts}
+
+    def _sum(self, reader: Sum, nodes: list[FieldNode]) -> Callable[[Any], Built | None]:
+        build = self._money(nodes)
+
+        def read(found: Any) -> Built | None:
+            minor = reader.minor(found)
+            return build(minor, reader.currency(found)) if minor is not None else None
+
+        return read
+
+    def _link(self, row_type: RowType, reader: Below, nodes: list[FieldNode]) -> Link:
         if isinstance(reader, One):
             return OneLink(reader.column, self.rows(reader.type_name, nodes))
         if isinstance(reader, OneColumn):
@@ -262,6 +295,13 @@ class Compiler:
             return ColumnLink(reader)
         if isinstance(reader, Children):
             return ChildrenLink(self.rows(reader.type_name, nodes), reader.parent, reader.order)
+        if isinstance(reader, FirstChild):
+            return FirstChildLink(ChildrenLink(self.rows(reader.type_name, nodes), reader.parent, reader.order))
+        if isinstance(reader, Through):
+            return ThroughLink(self.rows(reader.type_name, nodes), reader)
+        if isinstance(reader, Objects):
+            self.depends_on_the_log_only = False  # services may look at the time
+            return ObjectsLink(reader, self._object(reader.type_name, nodes))
         return self.connection(row_type.name, nodes, *_CONNECTIONS[row_type.name, reader.kind])
 
     # ----------------------------------------------------------------------------------------------------- connections

@@ -99,6 +99,7 @@ class OneColumn:
     model: type[Row]
     column: str
     wanted: str
+    shown: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,35 @@ class Children:
 
 
 @dataclass(frozen=True)
+class FirstChild:
+    """The first row that names this one; null without one."""
+
+    type_name: str
+    parent: str
+    order: str
+
+
+@dataclass(frozen=True)
+class Through:
+    """Rows of another type that `table` joins with this one by its columns `parent` and `child`."""
+
+    type_name: str
+    table: str
+    parent: str
+    child: str
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects that are not rows: `load` gives them for the values of `columns`, by the first of these. Not `many`: one, or null."""
+
+    type_name: str
+    columns: tuple[str, ...]
+    load: Callable[..., Any]
+    many: bool = True
+
+
+@dataclass(frozen=True)
 class Page:
     kind: str
     columns: tuple[str, ...]
@@ -120,7 +150,8 @@ class EventCursor:
     pass
 
 
-Reader: TypeAlias = Plain | Converted | Amount | Group | One | OneColumn | Children | Page | EventCursor
+Below: TypeAlias = One | OneColumn | Children | FirstChild | Through | Objects | Page
+Reader: TypeAlias = Plain | Converted | Amount | Group | Below | EventCursor
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -12,22 +12,24 @@ from graphql.execution.values import VariableValues
 
 from models.database import to_json, to_time, to_uuid
 from resolvers.access.records import Record, Records
-from resolvers.plans.readers import OneColumn, RowType
+from resolvers.plans.readers import Objects, OneColumn, RowType, Through
 from resolvers.transport.executor import NotPlanned
 from schema.connections import Keyset, Page, Slice
+from services.payments.payment_views import PaymentView
 
 Built = dict[str, Any]
 Arguments = Callable[["Run"], dict[str, Any]]
 
 
 class Run:
-    __slots__ = ("_until", "cursor", "event", "records", "values")
+    __slots__ = ("_until", "cursor", "event", "payments", "records", "values")
 
     def __init__(self, records: Records, values: VariableValues, event: Any = None) -> None:
         self.records = records
         self.values = values
         self.event = event
         self.cursor = ""  # the log position, where it is selected
+        self.payments: dict[UUID, Sequence[PaymentView]] = {}  # by request, once read
         self._until: datetime | None = None
 
     @property
@@ -114,7 +116,53 @@ class ColumnLink:
     async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
         ids = _keys(records, position(self.column))
         found = await run.records.by_id(self.reader.model, ("id", self.reader.wanted), ids)
-        return {record[0]: record[1] for record in found}
+        shown = self.reader.shown
+        return {record[0]: record[1] if shown is None else shown(record[1]) for record in found}
+
+
+@dataclass
+class ObjectsLink:
+    reader: Objects
+    make: Callable[[Any], Built]
+
+    @property
+    def column(self) -> str:
+        return self.reader.columns[0]
+
+    async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
+        positions = [position(name) for name in self.reader.columns]
+        values = {record[positions[0]]: tuple(record[at] for at in positions) for record in records}
+        values.pop(None, None)
+        if not values:
+            return {}
+        found = await self.reader.load(run, list(values.values()))
+        if self.reader.many:
+            return {key: [self.make(one) for one in found[key]] for key in values}
+        return {key: self.make(found[key]) if found[key] is not None else None for key in values}
+
+
+@dataclass
+class ThroughLink:
+    selection: RowSelection
+    reader: Through
+    column: str = "id"
+
+    async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
+        keys = _keys(records, position(self.column))
+        reader, selection = self.reader, self.selection
+        joined = reader.table, reader.parent, reader.child
+        found = await run.records.through(selection.type.model, selection.columns, joined, keys)
+        return _grouped(keys, found, await selection.build(run, found))
+
+
+@dataclass
+class FirstChildLink:
+    children: ChildrenLink
+    column: str = "id"
+
+    async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
+        found = await self.children.load(run, records, position)
+        return {key: made[0] for key, made in found.items() if made}
 
 
 @dataclass
@@ -128,11 +176,15 @@ class ChildrenLink:
         columns = (*self.selection.columns, self.parent)
         keys = _keys(records, position(self.column))
         found = await run.records.children(self.selection.type.model, columns, self.parent, keys, order=self.order)
-        built = await self.selection.build(run, found)
-        children: dict[Any, list[Built]] = {key: [] for key in keys}
-        for record, made in zip(found, built, strict=True):
-            children[record[-1]].append(made)
-        return children
+        return _grouped(keys, found, await self.selection.build(run, found))
+
+
+def _grouped(keys: Iterable[Any], records: Sequence[Record], built: Sequence[Built]) -> Mapping[Any, list[Built]]:
+    """By the last value of each record."""
+    groups: dict[Any, list[Built]] = {key: [] for key in keys}
+    for record, made in zip(records, built, strict=True):
+        groups[record[-1]].append(made)
+    return groups
 
 
 def _keys(records: Sequence[Record], position: int) -> dict[Any, None]:

@@ -8,18 +8,22 @@ from typing import Any, Final, Protocol
 from models import tables
 from models.database import to_time, to_uuid
 from models.ledger import OUTSTANDING
+from resolvers.plans import objects
 from resolvers.plans.readers import (
     Amount,
     Children,
     Converted,
     EventCursor,
+    FirstChild,
     Group,
+    Objects,
     One,
     OneColumn,
     Page,
     Plain,
     Reader,
     RowType,
+    Through,
     choice,
     flag,
     identifier,
@@ -30,6 +34,8 @@ from resolvers.plans.readers import (
     unless,
 )
 from schema import scalars
+from services.connections import providers
+from services.messaging import attachments
 from services.messaging.resending import REPEATABLE
 from services.thread import payment_links
 
@@ -55,6 +61,10 @@ def _due_minor(amount: int, paid: int, waived: int) -> int:
 
 def _checkout_url(account_id: Any, token: str) -> str:
     return payment_links.checkout_url_of(to_uuid(account_id), token)
+
+
+def _attachment_url(id: Any, status: str) -> str | None:
+    return attachments.address_of(to_uuid(id), status)
 
 
 def _released(released_at: Any, status: str) -> Any:
@@ -135,9 +145,41 @@ TYPES: Final[dict[str, RowType]] = {
                 "addresses": Children("ContactAddress", "contact_id", "kind"),
                 "mergedFrom": unless(lambda ids: ids not in (None, "[]", "null"), [], ("merged_ids",)),
                 "payments": Page("payments", ("merged_ids",)),
+                "conversation": FirstChild("Conversation", "contact_id", "id"),
+                "paymentSummary": Children("ContactPaymentSummary", "contact_id", "currency, test_mode"),
             },
             replaced="merged_into_id",
             logged=True,
+        ),
+        RowType(
+            "ContactPaymentSummary",
+            tables.ContactSummary,
+            {
+                "currency": Plain("currency"),
+                "testMode": flag("test_mode"),
+                "requested": Amount(("requested_minor",)),
+                "outstanding": Amount(("outstanding_minor",)),
+                "paid": Amount(("paid_minor",)),
+                "refunded": Amount(("refunded_minor",)),
+                "net": Amount(("net_minor",)),
+                "openCount": Plain("open_count"),
+                "paidCount": Plain("paid_count"),
+                "firstPaidAt": moment("first_paid_at"),
+                "lastPaidAt": moment("last_paid_at"),
+            },
+        ),
+        RowType(
+            "Attachment",
+            tables.Attachment,
+            {
+                "id": identifier(attachments.PREFIX),
+                "name": Plain("name"),
+                "contentType": Plain("content_type"),
+                "sizeBytes": Plain("size_bytes"),
+                "status": choice(scalars.AttachmentStatus, "status"),
+                "reason": Plain("reason"),
+                "url": Converted(_attachment_url, ("id", "status")),
+            },
         ),
         RowType(
             "Conversation",
@@ -180,6 +222,10 @@ TYPES: Final[dict[str, RowType]] = {
                 "removedAt": moment("removed_at"),
                 "author": Plain("author_name"),
                 "via": One("Channel", "channel_connection_id"),
+                "attachments": Children("Attachment", "message_id", "n"),
+                "paymentRequests": Through(
+                    "PaymentRequest", "message_payment_request", "message_id", "payment_request_id"
+                ),
                 "resendOptions": unless(_may_resend, [], ("direction", "delivery_status")),
                 "replyTo": One("Message", "reply_to_id", nullable=True),
                 "retryOf": One("Message", "retry_of_id", nullable=True),
@@ -197,7 +243,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "text": Plain("text"),
                 "paymentRequest": One("PaymentRequest", "payment_request_id"),
                 "message": One("Message", "message_id", nullable=True),
-                "payment": unless(lambda fact: fact is not None, None, ("money_fact_id",)),
+                "payment": Objects("Payment", ("money_fact_id",), objects.payments_of_facts, many=False),
                 "actor": OneColumn(tables.User, "actor_id", "name"),
             },
             logged=True,
@@ -241,6 +287,12 @@ TYPES: Final[dict[str, RowType]] = {
                 "contact": One("Contact", "contact_id"),
                 "conversation": One("Conversation", "conversation_id"),
                 "checkoutUrl": Converted(_checkout_url, ("account_id", "token")),
+                "channel": OneColumn(tables.ChannelConnection, "channel_connection_id", "kind"),
+                "processor": OneColumn(
+                    tables.ProcessorConnection, "processor_connection_id", "processor", shown=providers.kind_of
+                ),
+                "payments": Objects("Payment", ("id",), objects.payments),
+                "availableActions": Objects("AvailableAction", objects.ACTION_COLUMNS, objects.actions),
                 "unresolved": unless(bool, [], ("unresolved",)),
                 "dispute": unless(lambda state: state != "NONE", None, ("dispute_state",)),
             },

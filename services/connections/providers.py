@@ -175,7 +175,11 @@ def allowed(row: ProcessorConnection | ChannelConnection) -> bool:
 
 
 def processor_kind(row: ProcessorConnection) -> str:
-    return KINDS.get(row.processor, "CUSTOM")
+    return kind_of(row.processor)
+
+
+def kind_of(processor: str) -> str:
+    return KINDS.get(processor, "CUSTOM")
 
 
 def webhook_url(row: ProcessorConnection) -> str:

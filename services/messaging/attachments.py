@@ -190,9 +190,13 @@ def _contract_server_origins() -> frozenset[str]:
 # ----------------------------------------------------------------------------------------------------------- going out
 def url_of(row: Attachment, *, now: datetime | None = None) -> str | None:
     """A URL that serves the file for fifteen minutes; None if it is not stored."""
-    if row.status != _STORED:
+    return address_of(row.id, row.status, now=now)
+
+
+def address_of(id: UUID, status: str, *, now: datetime | None = None) -> str | None:
+    if status != _STORED:
         return None
-    name = public_id(PREFIX, row.id)
+    name = public_id(PREFIX, id)
     ends = int((now or datetime.now(UTC)).timestamp()) + LIFE_S
     signature = vault.mark(_PURPOSE, f"{name}.{ends}".encode()).hex()
     return f"{configuration.current().environment.public_url}/attachments/{name}?e={ends}&s={signature}"

@@ -113,7 +113,12 @@ def as_ledger(facts: Iterable[MoneyFact], *, released: Collection[UUID] = ()) ->
 
 async def by_facts(account_id: UUID, fact_ids: Sequence[UUID]) -> dict[UUID, PaymentView]:
     """The payment that each fact belongs to."""
-    facts = await MoneyFact.filter(account_id=account_id, id__in=list(fact_ids))
+    facts = await rows.find(
+        MoneyFact,
+        f"WHERE {database.OF_ACCOUNT} AND id IN ({database.placeholders(len(fact_ids))})",
+        account_id,
+        *fact_ids,
+    )
     requests = {fact.payment_request_id for fact in facts}
     views = await payments(account_id, list(requests))
     view_of = {

@@ -1,0 +1,128 @@
+"""Objects that services compute from rows: what loads them, and how their fields are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from models.database import to_time
+from models.ids import public_id
+from resolvers.plans.selections import Run
+from schema.scalars import ProcessorKind, time_text
+from services.core.permissions import allows
+from services.payments import mismatches, payment_requests, payment_views, refunds
+from services.payments.payment_views import PaymentView
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A Money object; null where `minor` is."""
+
+    minor: Callable[[Any], int | None]
+    currency: Callable[[Any], str]
+
+
+ObjectField: TypeAlias = Callable[[Any], Any] | Sum
+
+
+def _of_view(minor: Callable[[PaymentView], int | None]) -> Sum:
+    return Sum(minor, lambda view: view.currency)
+
+
+def _processor(view: PaymentView) -> str | None:
+    if view.processor is None:
+        return None
+    name = view.processor.upper()
+    return name if name in ProcessorKind.__members__ else "CUSTOM"
+
+
+# Type -> field -> its reader.
+OBJECTS: Final[Mapping[str, Mapping[str, ObjectField]]] = {
+    "Payment": {
+        "id": lambda view: public_id("pay", view.id),
+        "kind": lambda view: view.kind,
+        "status": lambda view: view.status,
+        "amount": _of_view(lambda view: view.amount_minor),
+        "counted": lambda view: view.counted,
+        "fee": _of_view(lambda view: view.fee_minor),
+        "net": _of_view(lambda view: None if view.fee_minor is None else view.amount_minor - view.fee_minor),
+        "processor": _processor,
+        "processorReference": lambda view: view.processor_reference if view.processor is not None else None,
+        "methodSummary": lambda view: view.method_summary,
+        "failureMessage": lambda view: view.failure_message,
+        "note": lambda view: view.note,
+        "createdAt": lambda view: time_text(view.occurred_at),
+    },
+    "AvailableAction": {
+        "action": lambda found: found[0],
+        "resultingStatus": lambda found: found[1],
+    },
+}
+
+
+Loaded: TypeAlias = Mapping[Any, Any]  # by the first column's value
+Values: TypeAlias = Sequence[tuple[Any, ...]]  # of the columns, per record
+
+
+def _uuid(value: Any) -> UUID:
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+async def payments(run: Run, values: Values) -> Loaded:
+    """By request: its payments. Columns: id."""
+    views = await _views(run, [_uuid(id) for (id,) in values])
+    return {id: views[_uuid(id)] for (id,) in values}
+
+
+async def payments_of_facts(run: Run, values: Values) -> Loaded:
+    """By fact: its payment. Columns: the fact's id."""
+    found = await payment_views.by_facts(run.records.viewer.account_id, [_uuid(id) for (id,) in values])
+    return {id: found.get(_uuid(id)) for (id,) in values}
+
+
+ACTION_COLUMNS: Final = (
+    "id",
+    "unresolved",
+    "status",
+    "discarded_at",
+    "released_at",
+    "releasable_at",
+    "void_requested_at",
+)
+
+
+async def actions(run: Run, values: Values) -> Loaded:
+    """By request: what its resolver in `schema/` gives. Columns: ACTION_COLUMNS."""
+    viewer = run.records.viewer
+    asked = [_uuid(row[0]) for row in values if allows(viewer.role, "refund") or _waits(viewer.role, row[1])]
+    views = await _views(run, asked)
+    left = await refunds.refundable(viewer.account_id, {id: views[id] for id in asked})
+    return {row[0]: _actions(viewer.role, row, views, left) for row in values}
+
+
+def _waits(role: str, unresolved: object) -> bool:
+    return bool(unresolved) and allows(role, "request_payment")
+
+
+def _actions(
+    role: str,
+    row: tuple[Any, ...],
+    views: Mapping[UUID, Sequence[PaymentView]],
+    left: Mapping[UUID, Mapping[UUID, int]],
+) -> list[tuple[str, str | None]]:
+    id, unresolved, status, *moments = row
+    names = ACTION_COLUMNS[3:]
+    request: Any = SimpleNamespace(status=status, **dict(zip(names, map(to_time, moments), strict=True)))
+    refundable = left.get(_uuid(id), {})
+    resolvable = _waits(role, unresolved) and mismatches.resolvable(views[_uuid(id)], refundable)
+    return payment_requests.available_actions(request, role, refundable=bool(refundable), resolvable=resolvable)
+
+
+async def _views(run: Run, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[PaymentView]]:
+    missing = [id for id in ids if id not in run.payments]
+    if missing:
+        run.payments.update(await payment_views.payments(run.records.viewer.account_id, missing))
+    return run.payments
