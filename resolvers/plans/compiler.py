@@ -35,7 +35,7 @@ from strawberry.types.field import StrawberryField
 
 from models.ids import parse_public_id
 from resolvers.access.records import Records
-from resolvers.plans.objects import OBJECTS, Sum
+from resolvers.plans.objects import object_reader
 from resolvers.plans.readers import (
     Amount,
     Below,
@@ -262,31 +262,6 @@ class Compiler:
 
         return partial(_amount, _MoneySelection(tuple(parts)))
 
-    def _object(self, type_name: str, nodes: list[FieldNode]) -> Callable[[Any], Built]:
-        readers = OBJECTS[type_name]
-        parts: list[tuple[str, Callable[[Any], Any]]] = []
-        for response_name, found in self.fields(nodes, type_name).items():
-            name = found[0].name.value
-            reader = readers.get(name)
-            if name == "__typename":
-                parts.append((response_name, lambda found: type_name))
-            elif isinstance(reader, Sum):
-                parts.append((response_name, self._sum(reader, found)))
-            elif reader is not None:
-                parts.append((response_name, reader))
-            else:
-                raise NotPlanned
-        return lambda found: {name: read(found) for name, read in parts}
-
-    def _sum(self, reader: Sum, nodes: list[FieldNode]) -> Callable[[Any], Built | None]:
-        build = self._money(nodes)
-
-        def read(found: Any) -> Built | None:
-            minor = reader.minor(found)
-            return build(minor, reader.currency(found)) if minor is not None else None
-
-        return read
-
     def _link(self, row_type: RowType, reader: Below, nodes: list[FieldNode]) -> Link:
         if isinstance(reader, One):
             return OneLink(reader.column, self.rows(reader.type_name, nodes))
@@ -301,7 +276,9 @@ class Compiler:
             return ThroughLink(self.rows(reader.type_name, nodes), reader)
         if isinstance(reader, Objects):
             self.depends_on_the_log_only = False  # services may look at the time
-            return ObjectsLink(reader, self._object(reader.type_name, nodes))
+            return ObjectsLink(
+                reader, object_reader(reader.type_name, self.fields(nodes, reader.type_name), self._money)
+            )
         return self.connection(row_type.name, nodes, *_CONNECTIONS[row_type.name, reader.kind])
 
     # ----------------------------------------------------------------------------------------------------- connections

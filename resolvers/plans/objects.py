@@ -8,9 +8,12 @@ from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
+from graphql import FieldNode
+
 from models.database import to_time
 from models.ids import public_id
-from resolvers.plans.selections import Run
+from resolvers.plans.selections import Built, Run
+from resolvers.transport.executor import NotPlanned
 from schema.scalars import ProcessorKind, time_text
 from services.core.permissions import allows
 from services.payments import mismatches, payment_requests, payment_views, refunds
@@ -61,6 +64,33 @@ OBJECTS: Final[Mapping[str, Mapping[str, ObjectField]]] = {
         "resultingStatus": lambda found: found[1],
     },
 }
+
+
+def object_reader(
+    type_name: str, selected: Mapping[str, list[FieldNode]], money: Callable[[list[FieldNode]], Callable[..., Built]]
+) -> Callable[[Any], Built]:
+    """`money`: compiles a selection of Money. Raises: NotPlanned."""
+    parts: list[tuple[str, Callable[[Any], Any]]] = []
+    for response_name, nodes in selected.items():
+        name = nodes[0].name.value
+        reader = OBJECTS[type_name].get(name)
+        if name == "__typename":
+            parts.append((response_name, lambda found: type_name))
+        elif isinstance(reader, Sum):
+            parts.append((response_name, _sum(reader, money(nodes))))
+        elif reader is not None:
+            parts.append((response_name, reader))
+        else:
+            raise NotPlanned
+    return lambda found: {name: read(found) for name, read in parts}
+
+
+def _sum(reader: Sum, build: Callable[..., Built]) -> Callable[[Any], Built | None]:
+    def read(found: Any) -> Built | None:
+        minor = reader.minor(found)
+        return build(minor, reader.currency(found)) if minor is not None else None
+
+    return read
 
 
 Loaded: TypeAlias = Mapping[Any, Any]  # by the first column's value
