@@ -86,7 +86,8 @@ def plan(schema: GraphQLSchema, sharing: Sharing, query: str, operation_name: st
                 return None
             name = argument.value.name.value
             default = any(
-                found.variable.name.value == name and found.default_value for found in named[0].variable_definitions
+                found.variable.name.value == name and found.default_value
+                for found in named[0].variable_definitions or ()
             )
             return Plan(name, default) if _used_once(document, name) else None
     return Plan(None)
