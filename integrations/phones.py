@@ -6,8 +6,6 @@ import re
 import unicodedata
 from typing import Final
 
-import phonenumbers
-
 # Digits of any script, a leading plus and usual separators. Not vanity numbers and extensions: the library guesses, and a
 # wrong guess sends a payment link to a stranger.
 _SHAPE = re.compile(r"\s*[+＋]?[\d\s().\-/‐-―]{2,40}\s*")
@@ -37,6 +35,8 @@ def normalise_phone(text: str, region: str | None) -> str | None:
 
     `region` (ISO 3166-1 alpha-2, "US") is for numbers without a plus; None refuses those.
     """
+    import phonenumbers  # loads 1 MB: with the first number
+
     # Copied numbers may contain invisible direction marks or a scheme.
     text = "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
     text = text[4:] if text[:4].lower() == "tel:" else text
@@ -77,5 +77,7 @@ def dialled(number: str) -> str:
 
 
 def _is_possible(number: str) -> bool:
+    import phonenumbers  # as in `normalise_phone`
+
     found = phonenumbers.is_possible_number_with_reason(phonenumbers.parse(number))
     return found == phonenumbers.ValidationResult.IS_POSSIBLE

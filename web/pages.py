@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -18,16 +17,27 @@ from starlette.types import Scope
 
 from web.texts import error_texts
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 HERE: Final = Path(__file__).parent
 STATIC: Final = HERE / "static"
 
-_templates = Environment(
-    loader=FileSystemLoader(HERE / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,  # a misspelt name in a template is an error
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # loads 2 MB: with the first page
+
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,  # a misspelt name in a template is an error
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["static"] = static
+    return made
+
 
 # Referrer-Policy: `no-referrer` would make a form send `Origin: null`; this sends the origin and never the token in the path.
 PAGE_HEADERS: Final[Mapping[str, str]] = {
@@ -63,11 +73,8 @@ def static(name: str) -> str:
     return f"/static/{name}?v={version}"
 
 
-_templates.globals["static"] = static
-
-
 def text_of(name: str, **context: object) -> str:
-    return _templates.get_template(name).render(**context)
+    return _templates().get_template(name).render(**context)
 
 
 def render(

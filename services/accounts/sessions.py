@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-import jwt
 import structlog
 
 from models import database
@@ -94,6 +93,8 @@ async def revoke_all(user_id: UUID) -> None:
 
 
 async def issue(user: User, family_id: UUID) -> Tokens:
+    import jwt  # loads 2 MB: with the first sign-in
+
     now = datetime.now(UTC)
     access_expires_at = (now + current().access_token_life).replace(microsecond=0)
     refresh_token = secrets.token_urlsafe(32)
@@ -182,6 +183,8 @@ async def valid_among(actors: Sequence[Actor]) -> set[Actor]:
 
 
 def claims_of(token: str) -> dict[str, Any] | None:
+    import jwt  # as in `issue`
+
     for key in _keys.get():
         try:
             claims: dict[str, Any] = jwt.decode(

@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Final
 from uuid import UUID
 
-import jwt
-
 from integrations.channels import web_chat
 from models.errors import Refusal
 from models.ids import parse_public_id, public_id
@@ -77,6 +75,8 @@ def read_identity(connection: ChannelConnection, token: str) -> Identity:
     Raises: IdentityInvalid.
     Source: RFC 7519.
     """
+    import jwt  # loads 2 MB: with the first identity
+
     if len(token) > IDENTITY_LIMIT:
         raise IdentityInvalid
     try:
