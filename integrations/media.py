@@ -6,13 +6,14 @@ import asyncio
 import ipaddress
 import ssl
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import httpx2
-
-from integrations import addresses
+from integrations import addresses, http_clients
 from integrations.addresses import AddressRefused
 from integrations.base import IntegrationError
+
+if TYPE_CHECKING:
+    import httpx2
 
 NAME: Final = "media"
 REDIRECTS: Final = 3
@@ -34,6 +35,9 @@ async def fetch(
     `headers`: for a URL, used on the first origin only; `trusted`: origins of local fake vendors.
     Raises: IntegrationError, which never contains the URL.
     """
+    await asyncio.to_thread(http_clients.load_httpx2)  # 2 MB that not every process needs
+    import httpx2
+
     try:
         async with asyncio.timeout(timeout_s):
             return await _follow_redirects(url, headers, limit_bytes, trusted, context)
@@ -47,6 +51,8 @@ async def fetch(
 
 def origin(url: str) -> str:
     """Raises: httpx2.InvalidURL."""
+    import httpx2  # as in `fetch`
+
     return _origin(httpx2.URL(url))
 
 
@@ -57,6 +63,8 @@ async def _follow_redirects(
     trusted: frozenset[str],
     context: ssl.SSLContext | None,
 ) -> bytes:
+    import httpx2  # as in `fetch`
+
     here = httpx2.URL(url)
     first, left = _origin(here), False
     for _ in range(REDIRECTS + 1):

@@ -8,7 +8,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 import structlog
 
+from integrations import http_clients
 from integrations.base import Capabilities, Channel, ChannelKind, Feature, IntegrationError, Processor
 
 log = structlog.get_logger(__name__)
@@ -29,8 +29,6 @@ NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 # Used in the checkout page's Content-Security-Policy.
 ORIGIN: Final = re.compile(r"https://[a-z0-9-]+(\.[a-z0-9-]+)+(:\d{1,5})?")
 
-
-TRANSPORTS: Final = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
 _imported: set[tuple[str, str]] = set()  # by `load`
 
@@ -210,10 +208,7 @@ async def load(room: str, name: str) -> Any | None:
 def _import(room: str, name: str) -> None:
     with suppress(UnknownProvider):
         _provider(room, name)
-    # HTTP clients would import their transport with the first client, on the event loop (25 ms).
-    for client, transport in TRANSPORTS.items():
-        if client in sys.modules:
-            importlib.import_module(transport)
+    http_clients.load_transports()
 
 
 def read_credentials(provider: type[Processor] | type[Channel], values: Mapping[str, str]) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
 
 _fernet: MultiFernet | None = None
 _keys: tuple[str, ...] = ()
@@ -20,18 +22,19 @@ class VaultError(Exception):
 def open_vault(secret_keys: list[str]) -> None:
     """The first key encrypts, all decrypt."""
     global _fernet, _keys
-    _keys = tuple(secret_keys)
-    _fernet = MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(k.encode()).digest())) for k in secret_keys])
+    _fernet, _keys = None, tuple(secret_keys)
 
 
 def seal(account_id: UUID, secret: str) -> str:
-    return _require_keys().encrypt(account_id.bytes + secret.encode()).decode()
+    return _cipher().encrypt(account_id.bytes + secret.encode()).decode()
 
 
 def unseal(account_id: UUID, sealed: str) -> str:
     """Raises: VaultError."""
+    from cryptography.fernet import InvalidToken  # as in `_cipher`
+
     try:
-        raw = _require_keys().decrypt(sealed.encode())
+        raw = _cipher().decrypt(sealed.encode())
     except InvalidToken as error:
         raise VaultError("not readable with the configured SECRET_KEYS") from error
     if raw[:16] != account_id.bytes:
@@ -61,7 +64,17 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _require_keys() -> MultiFernet:
+def _cipher() -> MultiFernet:
+    global _fernet
+    _require_keys()
     if _fernet is None:
-        raise VaultError("the vault is closed: call open_vault first")
+        from cryptography.fernet import Fernet, MultiFernet  # loads 8 MB: with the first secret
+
+        keys = (base64.urlsafe_b64encode(hashlib.sha256(key.encode()).digest()) for key in _keys)
+        _fernet = MultiFernet([Fernet(key) for key in keys])
     return _fernet
+
+
+def _require_keys() -> None:
+    if not _keys:
+        raise VaultError("the vault is closed: call open_vault first")

@@ -12,6 +12,7 @@ Source: none, there is no vendor; the limits are those of the channels that it s
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -20,8 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-import httpx2
-
+from integrations import http_clients
 from integrations.base import (
     Channel,
     ChannelKind,
@@ -218,6 +218,9 @@ async def call_back(*, environment: Environment, connection: str, secret: str, b
     """
     url = f"{environment.sandbox_url}/inbound/{NAME}/{connection}"
     headers = {"Content-Type": "application/json", SIGNATURE_HEADER: sign(secret, body, at=at)}
+    await asyncio.to_thread(http_clients.load_httpx2)  # for the simulator only
+    import httpx2
+
     try:
         async with httpx2.AsyncClient(timeout=environment.timeout_s, trust_env=False) as client:
             answer = await client.post(url, content=body, headers=headers)

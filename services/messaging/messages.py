@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from integrations import inbound_mail
 from models import database, rows
 from models.errors import Forbidden, Invalid, NotFound, Refusal, Refusals
 from models.ids import uuid7
@@ -389,6 +388,8 @@ async def _default_subject(conversation: Conversation, requests: Sequence[Paymen
         )
         last = await received.order_by("-seq").first()
         if last is not None and last.subject:
+            from integrations import inbound_mail  # loads 2 MB: with the first reply by email
+
             return inbound_mail.reply_subject(last.subject)[:SUBJECT_LIMIT]  # mail programs thread by it
     return f"{'Payment requests' if requests else 'Message'} from {account.name}"[:SUBJECT_LIMIT]
 

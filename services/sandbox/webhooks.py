@@ -7,16 +7,18 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import httpx2
 import orjson
 
 from models.tables import SandboxCheckout
 from services.connections import providers
 from services.core import configuration, jobs
+
+if TYPE_CHECKING:
+    import httpx2
 
 DELIVERY_TIMEOUT_S: Final = 10.0
 
@@ -109,6 +111,8 @@ async def deliver(job: jobs.JobContext) -> None:
 
 def _http() -> httpx2.AsyncClient:
     global _client
+    import httpx2  # for the sandbox only, whose provider has loaded it
+
     if _client is None:
         _client = httpx2.AsyncClient(timeout=DELIVERY_TIMEOUT_S, trust_env=False)
     return _client
