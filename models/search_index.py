@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tortoise.exceptions import OperationalError
 
-from models import database
+from models import database, searching
 
 Kind = Literal["c", "r"]  # contact, payment_request
 
@@ -18,6 +18,12 @@ MOST: Final = 1_000  # candidates; with more, a page fills sooner from the list 
 _SQLITE: Final = (
     "SELECT t.id FROM search_word CROSS JOIN search_text t ON t.n = search_word.rowid WHERE search_word MATCH ? LIMIT ?"
 )
+_COUNT: Final = "(SELECT count(*) FROM (SELECT 1 FROM search_word WHERE search_word MATCH ? LIMIT ?))"
+PAGE: Final = 100  # the largest
+_NEWEST: Final = {
+    "c": f"SELECT search FROM contact WHERE account_id = ? ORDER BY id DESC LIMIT {4 * PAGE}",  # noqa: S608 (constants)
+    "r": f"SELECT search FROM payment_request WHERE account_id = ? ORDER BY created_at DESC, id DESC LIMIT {4 * PAGE}",  # noqa: S608 (constants)
+}
 _KEYS: Final = "search_keys(kind, account_id, content, amount_minor)"
 _AMOUNT: Final = 0x1F_FFFF << 42  # no code point has these bits
 
@@ -28,6 +34,8 @@ async def candidates(
     """Ids of all rows that may contain one of `terms` or have one of `amounts`, and a few more. None: look at each row instead."""
     if database.dialect() == "sqlite":
         return await _in_sqlite(kind, account_id, terms, amounts)
+    if terms and await _fills_a_page(kind, account_id, terms):
+        return None
     wanted = [tuple(_key(kind, account_id, run) for run in _runs(term)) for term in terms]
     clauses = [f"{_KEYS} @> ?"] * len(wanted)
     exact = tuple(_key(kind, account_id, amount | _AMOUNT) for amount in amounts)
@@ -38,18 +46,38 @@ async def candidates(
     return _few(await database.records(sql, *wanted))
 
 
+async def _fills_a_page(kind: Kind, account_id: UUID, terms: Sequence[str]) -> bool:
+    # GIN reads all hits of a frequent text before the first row.
+    (found,) = await database.records(
+        f"SELECT count(*) FROM ({_NEWEST[kind]}) newest WHERE {' OR '.join([searching.CONTAINS] * len(terms))}",  # noqa: S608 (only constants are put in)
+        account_id,
+        *searching.patterns(terms),
+    )
+    return int(found[0]) > PAGE
+
+
 async def _in_sqlite(
     kind: Kind, account_id: UUID, terms: Sequence[str], amounts: Iterable[int]
 ) -> Sequence[object] | None:
     own = kind + str(account_id)[24:]
-    either = [" AND ".join(own + run.encode().hex() for run in _runs(term)) for term in terms]
-    either += [f"{own}x{amount}" for amount in amounts]
     try:
+        either = [" AND ".join(await _rare([own + run.encode().hex() for run in _runs(term)])) for term in terms]
+        either += [f"{own}x{amount}" for amount in amounts]
         return _few(await database.records(_SQLITE, " OR ".join(f"({words})" for words in either), MOST + 1))
     except (OperationalError, sqlite3.OperationalError) as error:
         if "no such table" in str(error):  # migrated by an SQLite without FTS5
             return None
         raise
+
+
+async def _rare(words: Sequence[str]) -> Sequence[str]:
+    """The rarest word, if it is rare, else all. FTS5 reads the whole list of each word that it intersects."""
+    if len(words) == 1:
+        return words
+    counts = ", ".join([_COUNT] * len(words))
+    (found,) = await database.records(f"SELECT {counts}", *(value for word in words for value in (word, MOST + 1)))
+    count, word = min(zip(found, words, strict=True))
+    return words if count > MOST else [word]
 
 
 def _few(found: Sequence[Sequence[object]]) -> Sequence[object] | None:

@@ -87,6 +87,9 @@ def terms(query: str) -> list[str]:
     return wanted
 
 
+CONTAINS: Final = "search LIKE ? ESCAPE '!'"
+
+
 def patterns(terms: Iterable[str]) -> list[str]:
     """LIKE patterns with escape "!"."""
     return [f"%{re.sub('[!%_]', lambda found: '!' + found[0], term)}%" for term in terms]

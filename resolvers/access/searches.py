@@ -61,10 +61,12 @@ async def requests_matching(account_id: UUID, search: str, terms: Sequence[str])
     if own is None or not few:
         return Condition(where, values, few=False)
     # A contact may have more requests than there are candidates.
-    of_contacts = await database.records(
-        f"SELECT id FROM payment_request WHERE {of_contact} LIMIT {search_index.MOST + 1}",  # noqa: S608 (only constants are put in)
-        *of_contact_values,
-    )
+    of_contacts: Sequence[Sequence[object]] = ()
+    if of_contact_values:
+        of_contacts = await database.records(
+            f"SELECT id FROM payment_request WHERE {of_contact} LIMIT {search_index.MOST + 1}",  # noqa: S608 (only constants are put in)
+            *of_contact_values,
+        )
     if len(own) + len(of_contacts) > search_index.MOST:
         return Condition(where, values, few=False)
     within, ids = database.among("id", [*own, *(row[0] for row in of_contacts)])
@@ -74,6 +76,8 @@ async def requests_matching(account_id: UUID, search: str, terms: Sequence[str])
 async def _request_contact(account_id: UUID, terms: Sequence[str], candidates: Sequence[object] | None) -> Condition:
     # A request keeps its first contact after a merge; the kept contact has the searched text of all.
     where, values, _ = _contact_contains(account_id, terms, candidates)
+    if not candidates and candidates is not None:
+        return Condition("1 = 0", [], few=True)
     if candidates is None:
         kept = "SELECT coalesce(c.merged_into_id, c.id) FROM contact c WHERE c.id = payment_request.contact_id"
         return Condition(f"(SELECT {where} FROM contact WHERE contact.id = ({kept}))", values, few=False)  # noqa: S608 (only constants are put in)
@@ -101,8 +105,7 @@ def _contact_contains(account_id: UUID, terms: Sequence[str], candidates: Sequen
 
 
 def _like(count: int) -> str:
-    clauses = ["search LIKE ? ESCAPE '!'"] * count
-    return f"({' OR '.join(clauses)})"
+    return f"({' OR '.join([searching.CONTAINS] * count)})"
 
 
 def _amounts(search: str) -> list[tuple[int, list[str]]]:

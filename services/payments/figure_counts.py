@@ -36,6 +36,8 @@ _VALUES: Final = (
     "charge_count",
     "paid_minor",
 )
+_OUTSTANDING: Final = _VALUES.index("outstanding_minor")
+_PAID: Final = _VALUES.index("paid_count")
 _LIST: Final = ", ".join(_VALUES)
 _SUMS: Final = ", ".join(f"sum({name}) AS {name}" for name in _VALUES)
 
@@ -115,11 +117,12 @@ async def read(account_id: UUID, test_mode: bool, since: datetime) -> list[Curre
     classes: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for whole, currency, took, *values in found:
         if whole:
-            outstanding[currency] += int(values[3])
-            continue
-        sums[currency] = [one + int(more) for one, more in zip(sums[currency], values, strict=True)]
-        if took >= 0:
-            classes[currency][took] += int(values[4])
+            outstanding[currency] += int(values[_OUTSTANDING])
+        elif took >= 0:
+            classes[currency][took] += int(values[_PAID])
+            sums[currency][_PAID] += int(values[_PAID])
+        else:
+            sums[currency] = [one + int(more) for one, more in zip(sums[currency], values, strict=True)]
     times = {
         currency: sorted((took, count) for took, count in counts.items() if count > 0)
         for currency, counts in classes.items()
