@@ -199,3 +199,17 @@ def test_compose_has_the_five_services_and_time_to_stop() -> None:
     assert services == ["migrate", "app", "worker", "postgres", "redis"]
     assert text.count("<<: *paythread") == 3
     assert "stop_grace_period: 30s" in text[: text.index("services:")]
+
+
+def test_compose_for_many_processes_fits_the_other_file_and_the_settings() -> None:
+    text = (ROOT / "compose.scale.yaml").read_text()
+    services = re.findall(r"^  (\w+):$", text[text.index("services:") :], re.MULTILINE)
+    assert services == ["app", "worker", "balancer"]
+    names = set(re.findall(r"^      ([A-Z_]+): ", text, re.MULTILINE))
+    assert names == {"TRUST_PROXY", "SHUTDOWN_DRAIN_S"}
+    assert names <= {name.upper() for name in Settings.model_fields}
+    assert text.count("replicas: 2") == 2
+    # Both balancers differ only in how they find the servers.
+    direct, docker = ((ROOT / "docs/howto" / name).read_text() for name in ("haproxy.cfg", "haproxy.compose.cfg"))
+    for line in direct.splitlines():
+        assert line in docker or line.startswith(("#", "    server "))
