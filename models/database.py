@@ -338,6 +338,39 @@ async def scanned_records(sql: str, *args: object) -> Sequence[Sequence[Any]]:
     return found
 
 
+Statement = tuple[str, Sequence[object]]  # SQL and its arguments
+
+
+async def records_together(*queries: Statement) -> list[Sequence[Sequence[Any]]]:
+    """The rows of several short SELECTs, as `records`. One round trip on PostgreSQL: times and ids come as texts."""
+    if dialect() == "sqlite" or len(queries) == 1:
+        return [await records(sql, *args) for sql, args in queries]
+    args = [value for _, values in queries for value in values]
+    (found,) = await records(_selects_in_one(tuple(sql for sql, _ in queries)), *args)
+    return [[tuple(row.values()) for row in orjson.loads(text or "[]")] for text in found]
+
+
+@lru_cache(maxsize=256)
+def _selects_in_one(queries: tuple[str, ...]) -> str:
+    # Names of columns may repeat; their order stays.
+    return "SELECT " + ", ".join(f"(SELECT json_agg(q) FROM ({sql}) q)" for sql in queries)  # noqa: S608 (only constants are put in)
+
+
+async def write_together(*statements: Statement) -> None:
+    """Run short changes of different rows, in one round trip on PostgreSQL: none sees another's effect."""
+    if dialect() == "sqlite" or len(statements) == 1:
+        for sql, args in statements:
+            await records(sql, *args)
+    elif statements:
+        args = [value for _, values in statements for value in values]
+        await records(_changes_in_one(tuple(sql for sql, _ in statements)), *args)
+
+
+@lru_cache(maxsize=256)
+def _changes_in_one(statements: tuple[str, ...]) -> str:
+    return "WITH " + ", ".join(f"w{n} AS ({sql})" for n, sql in enumerate(statements)) + " SELECT 1"
+
+
 def row_lock() -> str:
     """The end of a SELECT that locks its rows. SQLite has one writer.
 

@@ -57,13 +57,13 @@ async def reserve_and_merges(account_id: UUID, count: int) -> tuple[int, int]:
     return int(newest) - count + 1, int(merges)
 
 
-async def append(entries: Sequence[LogEntry]) -> None:
-    """Insert entries directly after `reserve`."""
-    for start in range(0, len(entries), _PER_STATEMENT):
-        await _insert(entries[start : start + _PER_STATEMENT])
+async def append(entries: Sequence[LogEntry], *beside: database.Statement) -> None:
+    """Insert entries directly after `reserve`, and run `beside` with them."""
+    parts = range(0, len(entries), _PER_STATEMENT)
+    await database.write_together(*beside, *(_insertion(entries[start : start + _PER_STATEMENT]) for start in parts))
 
 
-async def _insert(entries: Sequence[LogEntry]) -> None:
+def _insertion(entries: Sequence[LogEntry]) -> database.Statement:
     marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(entries))
     values: list[object] = []
     for e in entries:
@@ -82,7 +82,7 @@ async def _insert(entries: Sequence[LogEntry]) -> None:
             orjson.dumps(e.data).decode(),
             e.at,
         ]
-    await database.records(f"INSERT INTO event ({_COLUMNS}) VALUES {marks}", *values)  # noqa: S608 (constant columns)
+    return f"INSERT INTO event ({_COLUMNS}) VALUES {marks}", values  # noqa: S608 (constant columns)
 
 
 async def read(account_id: UUID, after: int, limit: int) -> list[LogEntry]:

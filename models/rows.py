@@ -99,6 +99,11 @@ def _select(model: type[Model], rest: str) -> str:
     return f"SELECT {columns(model)} FROM {model._meta.db_table} {rest}"  # noqa: S608 (only constants are put in)
 
 
+def query(model: type[Model], rest: str, *args: object) -> database.Statement:
+    """A SELECT for `database.records_together`, whose records `from_record` takes."""
+    return _select(model, rest), args
+
+
 async def find(model: type[M], rest: str, *args: object, lock: bool = False) -> list[M]:
     """The rows of a short SELECT. `rest`: its constant text from WHERE on. `lock`: lock the rows."""
     sql = _select(model, rest + database.row_lock() if lock else rest)
@@ -169,11 +174,16 @@ def _insert(model: type[Model], count: int, conflict: str) -> str:
 async def add(rows: Sequence[Model]) -> None:
     """Insert new rows of one model in one statement."""
     if rows:
-        model = type(rows[0])
-        values = [value for row in rows for value in _values(row, names(model))]
-        await database.records(_insert(model, len(rows), ""), *values)
-        for row in rows:
-            row.__dict__["_saved_in_db"] = True
+        await database.write_together(insertion(rows))
+
+
+def insertion(rows: Sequence[Model]) -> database.Statement:
+    """The statement of `add`."""
+    model = type(rows[0])
+    values = [value for row in rows for value in _values(row, names(model))]
+    for row in rows:
+        row.__dict__["_saved_in_db"] = True
+    return _insert(model, len(rows), ""), values
 
 
 async def add_unless_known(row: Model) -> bool:
@@ -192,5 +202,10 @@ def _update(model: type[Model], written: tuple[str, ...]) -> str:
 
 async def update(row: Model, written: Sequence[str]) -> None:
     """Store these columns of a row that was read or inserted."""
+    await database.write_together(assignment(row, written))
+
+
+def assignment(row: Model, written: Sequence[str]) -> database.Statement:
+    """The statement of `update`."""
     names = tuple(written)
-    await database.records(_update(type(row), names), *_values(row, names), row.pk)
+    return _update(type(row), names), [*_values(row, names), row.pk]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -160,16 +160,22 @@ class Change:
             self._reopened.add(row.conversation_id)
         return True
 
-    async def load_cards(self, request_id: UUID) -> None:
-        """Read which cards the locked request has, for `has_card` and for the check of keys."""
-        if request_id not in self._cards:
-            found = await database.records(
-                "SELECT key, kind FROM activity_card WHERE payment_request_id = ?", request_id
-            )
-            self._cards[request_id] = {row[0]: row[1] for row in found}
+    async def load(self, request_id: UUID, *queries: database.Statement) -> list[Sequence[Sequence[Any]]]:
+        """Read the account's locale and the locked request's cards, for `locale`, `has_card` and the check of keys.
+
+        `queries` are read with them; returns their records.
+        """
+        locale, cards, *others = await database.records_together(
+            ("SELECT locale FROM account WHERE id = ?", [self.account_id]),
+            ("SELECT key, kind FROM activity_card WHERE payment_request_id = ?", [request_id]),
+            *queries,
+        )
+        self._locale = str(locale[0][0])
+        self._cards.setdefault(request_id, {card[0]: card[1] for card in cards})
+        return others
 
     def has_card(self, request_id: UUID, kind: CardKind) -> bool:
-        """Whether the request had a card of this kind when `load_cards` read them."""
+        """Whether the request had a card of this kind when `load` read them."""
         return kind.value in self._cards[request_id].values()
 
     async def _is_logged(self, row: ActivityCard) -> bool:
@@ -234,14 +240,14 @@ class Change:
         for seq, pending in enumerate(self._pending, first):
             if pending.row is not None:
                 pending.row.seq = seq
-        for model in _INSERT_ORDER:
-            await rows.add([pending.row for pending in self._pending if type(pending.row) is model])
-        await rows.add(self._attachments)
+        added = [[pending.row for pending in self._pending if type(pending.row) is model] for model in _INSERT_ORDER]
+        parts: list[Sequence[Any]] = [*added, self._attachments]
         await event_log.append(
             [
                 LogEntry(account_id=self.account_id, seq=seq, at=self.now, **pending.fields)
                 for seq, pending in enumerate(self._pending, first)
-            ]
+            ],
+            *(rows.insertion(part) for part in parts if part),
         )
         return first + len(self._pending) - 1
 

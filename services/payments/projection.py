@@ -61,8 +61,10 @@ async def apply(
 ) -> list[ActivityCard]:
     """Recompute a locked request from its facts, save it and announce changes; return the new cards."""
     contact = await contact_totals.lock_contact(request.account_id, request.contact_id)
-    facts = await rows.find(MoneyFact, "WHERE payment_request_id = ? ORDER BY id", request.id)
-    await changed.load_cards(request.id)
+    (found,) = await changed.load(
+        request.id, rows.query(MoneyFact, "WHERE payment_request_id = ? ORDER BY id", request.id)
+    )
+    facts = [rows.from_record(MoneyFact, record) for record in found]
     fact_set = _FactSet(facts, fresh, sessions, changed.now)
     before = _Before(
         status=request.status,

@@ -70,18 +70,23 @@ async def record(
         if request_id is None:
             request_id = await find_request_id(connection, statements, external_id, request_reference)
         if request_id is None:
-            await _mark_handled(event, UNMATCHED, changed.now)
+            if event is not None:
+                await database.write_together(_handled(event, UNMATCHED, changed.now))
             return Recorded()
         request = await request_rows.lock(account_id, request_id)
         report = _Report(connection=connection, request=request, source=source, now=changed.now, confirmed=confirmed)
         recorded = Recorded(request=request, previous_status=request.status)
         sessions = await _sessions_of(request)
         moved = False
+        writes: list[database.Statement] = []
         if checkout is not None:
             recorded.session = await _find_or_adopt_session(connection, request, sessions, checkout, changed.now)
-            moved = await _update_session(recorded.session, checkout, statements, changed.now)
+            moved, written = _update_session(recorded.session, checkout, statements, changed.now)
+            writes.append(rows.assignment(recorded.session, written))
         fresh = await _store_facts(report, statements, sessions, recorded.session)
-        await _mark_handled(event, "recorded" if fresh or moved else "repeated", changed.now)
+        if event is not None:
+            writes.append(_handled(event, "recorded" if fresh or moved else "repeated", changed.now))
+        await database.write_together(*writes)
         if fresh or moved:
             recorded.cards = await projection.apply(changed, request, sessions, fresh)
         return recorded
@@ -120,11 +125,9 @@ async def _is_handled(event: ProcessorEvent) -> bool:
     return stored is None or (stored.handled_at is not None and stored.result != UNMATCHED)
 
 
-async def _mark_handled(event: ProcessorEvent | None, result: str, now: datetime) -> None:
-    if event is not None:
-        await database.records(
-            "UPDATE processor_event SET handled_at = ?, result = ?, error = NULL WHERE id = ?", now, result, event.id
-        )
+def _handled(event: ProcessorEvent, result: str, now: datetime) -> database.Statement:
+    sql = "UPDATE processor_event SET handled_at = ?, result = ?, error = NULL WHERE id = ?"
+    return sql, [now, result, event.id]
 
 
 # ---------------------------------------------------------------------------------------------------- its request
@@ -201,9 +204,9 @@ async def _find_or_adopt_session(
     return session
 
 
-async def _update_session(
+def _update_session(
     session: CheckoutSession, checkout: CheckoutReport, statements: Sequence[MoneyStatement], now: datetime
-) -> bool:
+) -> tuple[bool, list[str]]:  # whether it moved, columns to store
     arrived = [s for s in statements if s.kind == MoneyKind.CHARGE and s.outcome == MoneyOutcome.SUCCEEDED]
     # A part payment does not end a checkout that still takes the rest.
     goes_on = checkout.status in (CheckoutStatus.OPEN, CheckoutStatus.PROCESSING)
@@ -224,8 +227,7 @@ async def _update_session(
         session.expires_at = checkout.expires_at
         written.append("expires_at")
     # Only these columns: pages write `read_at` without a lock.
-    await rows.update(session, written)
-    return moved
+    return moved, written
 
 
 def _update_delay(session: CheckoutSession, delay: Delay | None, now: datetime) -> list[str]:

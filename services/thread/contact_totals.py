@@ -85,17 +85,25 @@ ZERO: dict[str, Any] = {
 async def recompute(account_id: UUID, contact_id: UUID) -> dict[tuple[str, bool], dict[str, Any]]:
     """The current sums by (currency, test mode), merged contacts included."""
     ids = await merged_rows.contact_ids(account_id, contact_id)
-    return await _compute_totals(account_id, ids) if ids else {}
+    return (await _compute_totals(account_id, ids))[0] if ids else {}
 
 
-async def _compute_totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[str, bool], dict[str, Any]]:
+Totals = dict[tuple[str, bool], dict[str, Any]]
+
+
+async def _compute_totals(
+    account_id: UUID, ids: Sequence[UUID], *beside: database.Statement
+) -> tuple[Totals, list[Sequence[Sequence[Any]]]]:
+    """The totals, and the records of `beside`, which are read with them."""
     marks = database.placeholders(len(ids))
-    totals: dict[tuple[str, bool], dict[str, Any]] = {}
-    for currency, test_mode, *sums in await database.records(_REQUESTS % marks, *ids, account_id):
+    totals: Totals = {}
+    requests, payments, *others = await database.records_together(
+        (_REQUESTS % marks, [*ids, account_id]), (_MONEY % marks, [*ids, account_id]), *beside
+    )
+    for currency, test_mode, *sums in requests:
         entry = totals.setdefault((currency, database.to_bool(test_mode)), dict(ZERO))
         for name, value in zip(("requested_minor", "outstanding_minor", "open_count", "paid_count"), sums, strict=True):
             entry[name] = int(value)
-    payments = await database.records(_MONEY % marks, *ids, account_id)
     # Most contacts have no refund or lost dispute: skip the second query.
     some_lost = any(has_losses for _, _, _, _, has_losses, _, _ in payments)
     losses = await database.records(_LOSSES % marks, *ids, account_id) if some_lost else []
@@ -107,7 +115,7 @@ async def _compute_totals(account_id: UUID, ids: Sequence[UUID]) -> dict[tuple[s
         entry["refunded_minor"] = refunded
         entry["net_minor"] = int(paid) - refunded - int(fees) - taken
         entry["first_paid_at"], entry["last_paid_at"] = database.to_time(first_paid_at), database.to_time(last_paid_at)
-    return totals
+    return totals, others
 
 
 async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
@@ -126,8 +134,10 @@ async def update(account_id: UUID, contact_id: UUID) -> None:
 async def update_locked(contact: Contact) -> None:
     """As `update`, of the row that `lock_contact` returned."""
     account_id, ids = contact.account_id, merged_rows.ids_of(contact)
-    contact_id, totals = ids[0], await _compute_totals(account_id, ids)
-    known = await rows.find(ContactSummary, "WHERE contact_id = ? AND account_id = ?", contact_id, account_id)
+    contact_id = ids[0]
+    summaries = rows.query(ContactSummary, "WHERE contact_id = ? AND account_id = ?", contact_id, account_id)
+    totals, (found,) = await _compute_totals(account_id, ids, summaries)
+    known = [rows.from_record(ContactSummary, record) for record in found]
     stored = {(row.currency, row.test_mode): row for row in known}
     for (currency, test_mode), entry in (dict.fromkeys(stored, ZERO) | totals).items():
         row = stored.get((currency, test_mode))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from models import database, rows
@@ -11,7 +12,6 @@ from models.errors import Forbidden
 from models.ids import uuid7
 from models.ledger import CardKind
 from models.tables import Conversation, Notification, PaymentRequest
-from services.core import merged_rows
 from services.core.permissions import Actor
 from services.core.unit_of_work import Change, change
 
@@ -35,10 +35,7 @@ async def notify(
 
     `admins`: owners and admins in any case.
     """
-    conversation = await merged_rows.conversation_of(request.account_id, request.conversation_id)
-    followers = await database.records(
-        "SELECT user_id FROM conversation_follower WHERE conversation_id = ?", conversation.id
-    )
+    conversation, followers = await _conversation(request.account_id, request.conversation_id)
     wanted = audience(request, conversation, [database.to_uuid(row[0]) for row in followers])
     people = await _people(changed.account_id, cause_key, wanted)
     users = [person for person in people if person.in_audience]
@@ -50,6 +47,18 @@ async def notify(
 async def notify_admins(changed: Change, kind: CardKind, *, title: str, body: str, cause_key: str) -> None:
     people = await _people(changed.account_id, cause_key, set())
     _add_notifications(changed, people, kind, title, body, cause_key, None)
+
+
+async def _conversation(account_id: UUID, id: UUID) -> tuple[Conversation, Sequence[Sequence[Any]]]:
+    """With the ids of its followers."""
+    found, followers = await database.records_together(
+        rows.query(Conversation, "WHERE id = ? AND account_id = ?", id, account_id),
+        ("SELECT user_id FROM conversation_follower WHERE conversation_id = ?", [id]),
+    )
+    conversation = rows.from_record(Conversation, found[0])
+    if conversation.merged_into_id is None:
+        return conversation, followers
+    return await _conversation(account_id, conversation.merged_into_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -727,8 +727,8 @@ FAULTS: Final = (
         "merging",
         "totals-of-the-kept-contact-alone",
         "services/thread/contact_totals.py",
-        "    contact_id, totals = ids[0], await _compute_totals(account_id, ids)\n",
-        "    contact_id, totals = ids[0], await _compute_totals(account_id, ids[:1])\n",
+        "await _compute_totals(account_id, ids, summaries)",
+        "await _compute_totals(account_id, ids[:1], summaries)",
         MERGED_MONEY,
     ),
     _fault(

@@ -81,3 +81,40 @@ async def test_records_reads_what_its_transaction_has_written() -> None:
         assert text == "\ufffdodd"
     ((n,),) = await raw.records("UPDATE account SET event_seq = event_seq + 1 RETURNING event_seq")
     assert int(n) == 2
+
+
+@pytest.mark.usefixtures("database")
+async def test_queries_together_give_the_rows_of_each() -> None:
+    contact = await factories.contact(await factories.account(), tags=["a"], merged_ids=[str(uuid7())])
+    request = await factories.payment_request(contact, due_at=factories.now())
+    await factories.payment_request(contact, due_at=factories.now().replace(microsecond=120_000))
+    async with raw.transaction():
+        contacts, requests, none, sums = await raw.records_together(
+            rows.query(Contact, "WHERE id = ?", contact.id),
+            rows.query(PaymentRequest, "WHERE contact_id = ? ORDER BY id DESC", contact.id),
+            rows.query(Contact, "WHERE id = ?", uuid7()),
+            ("SELECT count(*), sum(amount_minor), max(created_at), 'it''s ?' FROM payment_request WHERE amount_minor > ?", [1]),
+        )
+    assert [rows.from_record(Contact, record).__dict__ for record in contacts] == [
+        (await Contact.get(id=contact.id)).__dict__
+    ]
+    read = await PaymentRequest.filter(contact_id=contact.id).order_by("-id")
+    assert [rows.from_record(PaymentRequest, record).__dict__ for record in requests] == [row.__dict__ for row in read]
+    assert list(none) == []
+    assert [int(sums[0][0]), int(sums[0][1]), sums[0][3]] == [2, 2 * request.amount_minor, "it's ?"]
+
+
+@pytest.mark.usefixtures("database")
+async def test_changes_together_are_all_made() -> None:
+    contact = await factories.contact(await factories.account())
+    contact.name = "After"
+    others = [Contact(id=uuid7(), account_id=contact.account_id, name=f"New {n}", tags=["x"]) for n in range(2)]
+    async with raw.transaction():
+        await raw.write_together()
+        await raw.write_together(
+            rows.assignment(contact, ["name"]),
+            rows.insertion(others),
+            ("UPDATE account SET name = ? WHERE id = ?", ["Renamed", contact.account_id]),
+        )
+    assert {row.name for row in await Contact.all()} == {"After", "New 0", "New 1"}
+    assert (await Account.get(id=contact.account_id)).name == "Renamed"
