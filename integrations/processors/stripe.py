@@ -616,8 +616,10 @@ class Stripe(Processor):
     ) -> ProcessorWebhook:
         """As `receive`; a thin event's object is read. Source: docs.stripe.com/event-destinations#thin-events."""
         event = self.receive(body, headers, now=now)
+        if THIN.encode() not in body or event.type not in READABLE or not self._concerns(event):
+            return event
         thin = orjson.loads(body)
-        if thin.get("object") != THIN or event.type not in READABLE or not self._concerns(event):
+        if thin.get("object") != THIN:
             return event
         related = thin.get("related_object") or {}
         path = THIN_OBJECTS.get(str(related.get("type")))

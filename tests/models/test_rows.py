@@ -93,7 +93,10 @@ async def test_queries_together_give_the_rows_of_each() -> None:
             rows.query(Contact, "WHERE id = ?", contact.id),
             rows.query(PaymentRequest, "WHERE contact_id = ? ORDER BY id DESC", contact.id),
             rows.query(Contact, "WHERE id = ?", uuid7()),
-            ("SELECT count(*), sum(amount_minor), max(created_at), 'it''s ?' FROM payment_request WHERE amount_minor > ?", [1]),
+            (
+                "SELECT count(*), sum(amount_minor), max(created_at), 'it''s ?' FROM payment_request WHERE amount_minor > ?",
+                [1],
+            ),
         )
     assert [rows.from_record(Contact, record).__dict__ for record in contacts] == [
         (await Contact.get(id=contact.id)).__dict__
