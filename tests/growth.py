@@ -94,7 +94,7 @@ class Operations:
             "contact's payments": query(PAYMENTS, id=public_id("cnt", of.contact_id)),
             "requests": query(REQUESTS),
             **{f"requests, {name}": query(REQUESTS, filter=filter) for name, filter in filters.items()},
-            "search, a name": query(SEARCH, search="contact 177"),
+            "search, a name": query(SEARCH, search="contact 1771"),
             "search, no hits": query(SEARCH, search="nobody"),
             "search, every hit": query(SEARCH, search="contact"),
             "search, two letters": query(SEARCH, search="qz"),
