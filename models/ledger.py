@@ -115,7 +115,6 @@ class Standing:
     late_minor: int  # succeeded after VOID, less its refunds
     refund_state: str  # NONE, PARTIAL, FULL
     dispute_state: str  # NONE, NEEDS_RESPONSE, WON, LOST
-    first_settled_at: datetime | None
     released: bool  # PROCESSING, but everything under way was released: it can be paid another way
     unresolved: dict[str, int]  # by currency: money that arrived and does not count, less what was given back
 
@@ -246,7 +245,6 @@ def standing(
         late_minor=max(0, late - of_late),
         refund_state="NONE" if not refunded and not other_currency_back else "FULL" if all_back else "PARTIAL",
         dispute_state=_dispute_state(payments),
-        first_settled_at=min((m.occurred_at for m in arrived if not m.after_void), default=None),
         released=status == Status.PROCESSING and not holding,
         unresolved=_unresolved_by_currency(payments, counted),
     )

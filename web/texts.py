@@ -42,16 +42,16 @@ TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
         "begun_result": "This page shows the result as soon as it is known.",
         "another_way": "Pay another way",
         "another_way_warning": (
-            "If you pay another way, do not pay the payment that you started any more: it may be refused."
-            " If it is taken all the same, {business} refunds what was paid twice."
+            "If you pay another way, do not complete the first payment. If both go through, contact {business} about a"
+            " refund."
         ),
-        "another_way_confirm": "I will not pay the first payment any more, and want to pay another way.",
+        "another_way_confirm": "I will not complete the first payment, and want to pay another way.",
         "another_way_unconfirmed": "Please confirm first that you want to pay another way.",
-        "released": "If you pay here, do not pay that one any more. If both are taken, {business} refunds one of them.",
+        "released": "If you pay here, do not complete that payment. If both go through, contact {business} about a refund.",
         "closing_title": "This request is being checked",
         "closing": "It can't be paid at the moment. This page shows the result as soon as it is known.",
         "review_title": "{business} is checking this payment",
-        "review": "{asked} asked, {received} received. {business} is checking this payment; you don't need to pay again.",
+        "review": "{business} asked for {asked} and received {received}. {business} is checking this payment; you don't need to pay again.",
         "paid_title": "Paid",
         "paid": "Thank you. {business} has received your payment.",
         "receipt": "Receipt",

@@ -12,7 +12,7 @@ from integrations.base.money import MoneyStatement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessorWebhook:
-    """One event: with `decides` its `money` is recorded, otherwise it names a checkout or charge to read."""
+    """One event. `decides`: its `money` is final; otherwise a checkout or charge is read, and `money` adds what only the event reports."""
 
     # The event's id, unique per connection; a repeated event changes nothing. None: the vendor's events have no id, so each is a
     # hint to read. Never the payment's id, which all its events share.

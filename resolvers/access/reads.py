@@ -1,4 +1,4 @@
-"""The viewer's reads: the only GraphQL reads that scope by account."""
+"""The viewer's reads. Every read of this package is scoped to the viewer's account (scope.py)."""
 
 from __future__ import annotations
 

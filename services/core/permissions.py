@@ -9,6 +9,7 @@ from uuid import UUID
 
 from models.errors import Forbidden
 
+# AGENT writes and requests payments; refunds and settings need ADMIN or OWNER.
 _AGENT = frozenset({"read", "message", "request_payment"})
 _ADMIN = _AGENT | {"settings", "refund"}
 _PERMISSIONS: dict[str, frozenset[str]] = {

@@ -283,7 +283,7 @@ class Change:
 async def change(
     account_id: UUID, *, actor_id: UUID | None = None, queue_on: Collection[UUID] = ()
 ) -> AsyncIterator[Change]:
-    """Open or join the account's transaction; never call a vendor inside. Raises: Busy.
+    """Open the account's transaction, or join the outer change with its actor and turn; never call a vendor inside. Raises: Busy.
 
     `queue_on`: ids of rows that the caller then locks; changes of one row wait for each other in this process (turns.py).
     """

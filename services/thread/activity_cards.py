@@ -19,7 +19,7 @@ TITLES: Final = {
     CardKind.PAYMENT_FAILED: "Payment failed",
     CardKind.PAYMENT_MISMATCH: "Unexpected amount received",
     CardKind.LATE_PAYMENT: "Payment after void",
-    CardKind.EXCESS_PAYMENT: "Paid twice",
+    CardKind.EXCESS_PAYMENT: "Paid more than asked",
     CardKind.REFUND_ISSUED: "Refund issued",
     CardKind.REFUND_FAILED: "Refund failed",
     CardKind.DISPUTE_OPENED: "Payment disputed",
@@ -137,7 +137,7 @@ def event_unhandled(request: PaymentRequest) -> str:
 
 def unconfirmed(request: PaymentRequest, *, state: str) -> str:
     """Text of PAYMENT_MISMATCH for an unconfirmed webhook."""
-    return f"A webhook said that {request.number} was paid, but at the processor its checkout is {state.lower()}. Please check."
+    return f"The processor reported {request.number} as paid, but its checkout is {state.lower()}. Please check there."
 
 
 def _dispute_reason(fact: MoneyFact) -> str:
@@ -149,7 +149,7 @@ def _dispute_reason(fact: MoneyFact) -> str:
 def mismatch(request: PaymentRequest, fact: MoneyFact, locale: str) -> tuple[CardKind, str]:
     money = Money(fact.amount_minor, fact.currency).formatted(locale)
     if not fact.confirmed:
-        said = f"A webhook said that {money} arrived for {request.product_name}. It is not counted."
+        said = f"{money} was reported for {request.product_name}. It is not counted."
         return CardKind.PAYMENT_MISMATCH, f"{said} The processor does not confirm it; please check there."
     wanted = f"{amount_text(request, locale)} was asked for {request.product_name}"
     advice = "The request is void: refund it." if request.status == "VOID" else "Accept it or refund it."

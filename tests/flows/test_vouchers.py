@@ -108,7 +108,7 @@ async def test_the_contact_pays_another_way_and_what_arrives_twice_is_excess(
     assert await state(shop, request) == ("PROCESSING", False, True, 0, 0)
     freed = await page(url, "/another-way", confirm="yes")
     assert (freed.status_code, 'data-state="open"' in freed.text, '/pay"' in freed.text) == (200, True, True)
-    assert "do not pay that one any more" in freed.text
+    assert "do not complete that payment" in freed.text
     assert await state(shop, request) == ("PROCESSING", True, False, 0, 0)
     card = urlsplit(await press_pay(shop.product, url)).path.rpartition("/")[2]
     assert card != session

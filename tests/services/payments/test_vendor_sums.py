@@ -121,8 +121,7 @@ async def test_an_unconfirmed_sum_is_not_said_to_have_arrived(world: World) -> N
     )
     await recorder.record(world.connection, [said], source="webhook", confirmed=False)
     assert await last(request) == (
-        "A webhook said that $125.00 arrived for Deep clean. It is not counted."
-        " The processor does not confirm it; please check there."
+        "$125.00 was reported for Deep clean. It is not counted. The processor does not confirm it; please check there."
     )
     assert [one.title for one in await Notification.all()] == ["Payment not confirmed"]
 
