@@ -1,8 +1,8 @@
 """Shares one execution among subscriptions with the same operation, variables and scope."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Hashable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -149,7 +149,9 @@ class _Subscribed(NamedTuple):
 
 
 class Stream:
-    def __init__(self) -> None:
+    def __init__(self, key: Hashable, query: str) -> None:
+        self.key = key
+        self.query = query
         self.outbox = Outbox()
         self.users = 0
         self.last = 0
@@ -178,63 +180,48 @@ class Fanout:
     def plan(self, query: str, operation_name: str | None) -> Plan | None:
         return self._plan(query, operation_name) if len(query) <= LONGEST_QUERY else None
 
-    @asynccontextmanager
-    async def attached(
-        self,
-        found: Plan,
-        *,
-        query: str,
-        operation_name: str | None,
-        variables: dict[str, Any] | None,
-        context: Any,
-        operation_id: str,
-        protocol: SocketProtocol | None,
-    ) -> AsyncIterator[tuple[Stream, Sink] | None]:
-        """A sink for events after `attached_at`; None: execute alone."""
+    def join(
+        self, found: Plan, *, query: str, operation_name: str | None, variables: dict[str, Any] | None, context: Any
+    ) -> Stream | None:
+        """The operation's stream, until `leave`; None: execute alone."""
         shared = {name: value for name, value in (variables or {}).items() if name != found.after}
         try:
             canonical = orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
         except orjson.JSONEncodeError:
-            yield None
-            return
+            return None
         key = (query, operation_name, canonical, self.sharing.scope(context.viewer))
         stream = self._streams.get(key)
         if stream is None:
-            stream = self._streams[key] = Stream()
+            stream = self._streams[key] = Stream(key, query)
             stream.pump = asyncio.create_task(
-                self._run(key, stream, query, operation_name, shared, context.for_event()), name="fanout:pump"
+                self._run(stream, operation_name, shared, context.for_event()), name="fanout:pump"
             )
         stream.users += 1
-        sink: Sink | None = None
-        try:
-            if await asyncio.shield(stream.ready):
-                sink = stream.attach(operation_id, protocol)
-            yield (stream, sink) if sink is not None else None
-        finally:
-            stream.users -= 1
-            if sink is not None:
-                stream.outbox.sinks.discard(sink)
-            if stream.users == 0:
-                self._forget(key, stream)
-                if stream.pump is not None:
-                    stream.pump.cancel()
+        return stream
 
-    def _forget(self, key: Hashable, stream: Stream) -> None:
-        if self._streams.get(key) is stream:
-            del self._streams[key]
+    def leave(self, stream: Stream, sink: Sink | None) -> None:
+        stream.users -= 1
+        if sink is not None:
+            stream.outbox.sinks.discard(sink)
+        if stream.users == 0:
+            self._forget(stream)
+            if stream.pump is not None:
+                stream.pump.cancel()
+
+    def _forget(self, stream: Stream) -> None:
+        if self._streams.get(stream.key) is stream:
+            del self._streams[stream.key]
 
     async def _run(
         self,
-        key: Hashable,
         stream: Stream,
-        query: str,
         operation_name: str | None,
         variables: dict[str, Any],
         context: Any,
     ) -> None:
         hand_out = asyncio.create_task(stream.outbox.run(SINKS_PER_TURN), name="fanout:hand-out")
         try:
-            await self._pump(stream, query, operation_name, variables, context)
+            await self._pump(stream, operation_name, variables, context)
             stream.outbox.finish()
             await hand_out
         except Exception as error:  # noqa: BLE001 the pump's top
@@ -242,20 +229,18 @@ class Fanout:
         finally:
             hand_out.cancel()
             # New subscribers start a new stream; present ones must not wait forever.
-            self._forget(key, stream)
+            self._forget(stream)
             if not stream.ready.done():
                 stream.ready.set_result(False)
             for sink in stream.outbox.sinks:
                 sink.end()
 
-    async def _pump(
-        self, stream: Stream, query: str, operation_name: str | None, variables: dict[str, Any], context: Any
-    ) -> None:
+    async def _pump(self, stream: Stream, operation_name: str | None, variables: dict[str, Any], context: Any) -> None:
         request_id = request_id_of(context)
         clock = asyncio.get_running_loop().time
         turn_ends = clock() + TURN_S
         results = await self._schema.stream(
-            query, variable_values=variables, context_value=context, operation_name=operation_name
+            stream.query, variable_values=variables, context_value=context, operation_name=operation_name
         )
         async with aclosing(results):
             async for result in results:
@@ -300,28 +285,39 @@ async def serve(handler: Any, operation: Any, fanout: Fanout) -> bool:
     found = fanout.plan(operation.query, operation.operation_name)
     if found is None:
         return False
-    async with fanout.attached(
+    stream = fanout.join(
         found,
         query=operation.query,
         operation_name=operation.operation_name,
         variables=operation.variables,
         context=handler.context,
-        operation_id=operation.id,
-        protocol=handler.websocket.protocol,
-    ) as attached:
-        if attached is None:
+    )
+    if stream is None:
+        return False
+    sink: Sink | None = None
+    try:
+        if not await asyncio.shield(stream.ready):
             return False
-        stream, sink = attached
-        first = (
-            None if found.resumes(operation.variables) else await _subscribed(handler, operation, fanout, stream, sink)
-        )
-        if first is not None:
-            await handler.websocket.send_text(sink.message(first.head))
-        last = first.last if first is not None else await _catch_up(handler, operation, fanout.sharing, sink)
+        sink = stream.attach(operation.id, handler.websocket.protocol)
+        operation.query = stream.query  # one copy of the text for all
+        last = await _begin(handler, operation, fanout, stream, sink, resumes=found.resumes(operation.variables))
         if last is not None:
             await sink.deliver(last, handler.websocket.send_text)
             await handler.close_slow()
         return True
+    finally:
+        fanout.leave(stream, sink)
+
+
+async def _begin(
+    handler: Any, operation: Any, fanout: Fanout, stream: Stream, sink: Sink, *, resumes: bool
+) -> int | None:
+    """Send `Subscribed` and what was missed; return the last number. None: the operation is over."""
+    first = None if resumes else await _subscribed(handler, operation, fanout, stream, sink)
+    if first is None:
+        return await _catch_up(handler, operation, fanout.sharing, sink)
+    await handler.websocket.send_text(sink.message(first.head))
+    return first.last
 
 
 async def _subscribed(handler: Any, operation: Any, fanout: Fanout, stream: Stream, sink: Sink) -> _Subscribed | None:

@@ -128,6 +128,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
             return
         if self.connection_init_timeout_task:
             self.connection_init_timeout_task.cancel()
+            self.connection_init_timeout_task = None
         if self.connection_init_received:
             await self.websocket.close(TOO_MANY_INITS, "Too many initialisation requests")
             return

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from models import database
+from models import database, rows
 from models.errors import Invalid, NotFound, Refusals
 from models.ids import public_id, uuid7
 from models.tables import ApiKey
@@ -144,14 +144,14 @@ async def actor_of(token: str) -> Actor | None:
     hashed = digest(token)
     state: _State | None = credential_cache.get(("key", hashed))
     if state is None:
-        row = await ApiKey.get_or_none(token_hash=hashed)
+        row = await rows.first(ApiKey, "WHERE token_hash = ?", hashed)
         if row is None:
             return None
         state = _state_of(row)
         credential_cache.put(("key", hashed), state)
         now = datetime.now(UTC)
         if state.valid and (row.last_used_at is None or abs(now - row.last_used_at) > USED_EVERY):
-            await ApiKey.filter(id=row.id).update(last_used_at=now)
+            await database.execute("UPDATE api_key SET last_used_at = ? WHERE id = ?", now, row.id)
     if not state.valid:
         return None
     return Actor(
