@@ -353,8 +353,9 @@ class Compiler:
 
     def _thread(self, lists: list[list[FieldNode]]) -> ThreadNodes:
         pairs = [(self.rows("Message", nodes), self.rows("ActivityCard", nodes)) for nodes in lists]
-        messages = tuple(sorted({name for message, _ in pairs for name in message.columns}))
-        cards = tuple(sorted({name for _, card in pairs for name in card.columns}))
+        # The id also without lists: a statement selects a column.
+        messages = tuple(sorted({"id", *(name for message, _ in pairs for name in message.columns)}))
+        cards = tuple(sorted({"id", *(name for _, card in pairs for name in card.columns)}))
         both = tuple(sorted({*messages, *cards}))
         return ThreadNodes(connections.THREAD, pairs, messages, cards, both)
 

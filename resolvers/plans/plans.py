@@ -10,7 +10,15 @@ from typing import Any, Final
 from uuid import UUID
 
 import structlog
-from graphql import FragmentDefinitionNode, OperationDefinitionNode, OperationType, VariableNode, Visitor, visit
+from graphql import (
+    FragmentDefinitionNode,
+    GraphQLError,
+    OperationDefinitionNode,
+    OperationType,
+    VariableNode,
+    Visitor,
+    visit,
+)
 from graphql.execution.values import VariableValues
 from strawberry.schema import BaseSchema
 
@@ -19,6 +27,7 @@ from resolvers.access.records import Records
 from resolvers.plans.compiler import Compiler, Root
 from resolvers.plans.events import event_reader
 from resolvers.plans.selections import Run
+from resolvers.transport.executor import NotPlanned
 from services.core.permissions import Actor
 
 log = structlog.get_logger(__name__)
@@ -147,7 +156,10 @@ class Plans:
                     roots.append((name, compiler.root(nodes)))
                 else:
                     roots.append((name, event_reader(compiler, event, nodes)))
-        except Exception:  # noqa: BLE001 NotPlanned, or an error that the stock executor meets again and reports
+        except (NotPlanned, GraphQLError):  # the stock executor meets the error again and reports it
+            return None
+        except Exception as error:
+            log.warning("a plan failed", exc_info=error)
             return None
         return Plan(tuple(roots), compiler.wants_position, compiler.depends_on_the_log_only, compiler.may_scan)
 

@@ -59,7 +59,7 @@ from resolvers.transport.fanout import Fanout, Sharing
 from resolvers.transport.limits import Limits
 from resolvers.transport.negotiation import EVENTS, GRAPHQL_JSON, JSON, Accepted, accepted
 from resolvers.transport.origins import Cors, Origins
-from resolvers.transport.quick import QuickAnswers
+from resolvers.transport.quick import InVain, QuickAnswers
 from resolvers.transport.refusals import Refusal, SubscriptionRefused
 from resolvers.transport.request_data import request_data as checked_data
 from resolvers.transport.schema import Schema
@@ -201,11 +201,12 @@ class GraphQLView(GraphQL[Any, None]):
         if context.viewer is None:
             return None
         started = monotonic()
-        found = await self._quick.answer(operation, data.variables, context.viewer)
-        if found is None:
+        try:
+            found = await self._quick.answer(operation, data.variables, context.viewer)
+        except InVain:
             context.planned_s = monotonic() - started
             return None
-        return self._respond(found, 200, answer)
+        return self._respond(found, 200, answer) if found is not None else None
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         limits = self.admission.limits

@@ -12,9 +12,10 @@ from graphql import FragmentDefinitionNode, GraphQLSchema, OperationDefinitionNo
 from graphql.execution.values import VariableValues, get_variable_values
 
 from models.database import reads_directly
+from models.database_errors import is_transient
 from resolvers.transport.answers import Answer, Answers
 from resolvers.transport.documents import Documents
-from resolvers.transport.executor import PlannedExecution
+from resolvers.transport.executor import NotPlanned, PlannedExecution
 from resolvers.transport.limits import Limits
 
 OPERATIONS: Final = 512
@@ -27,6 +28,10 @@ class Operation(NamedTuple):
     key: bytes  # of its document and name
     node: OperationDefinitionNode
     fragments: Mapping[str, FragmentDefinitionNode]
+
+
+class InVain(Exception):
+    """The plan has no answer, also when it is tried again."""
 
 
 class QuickAnswers:
@@ -63,11 +68,13 @@ class QuickAnswers:
         return known
 
     async def answer(self, operation: Operation, variables: dict[str, Any] | None, viewer: Any) -> bytes | None:
-        """The body; None when the stock executor must answer."""
+        """The body; None when the whole way must answer. Raises: InVain."""
         try:
             return await self._answer(operation, variables or {}, viewer)
-        except Exception:  # noqa: BLE001 whatever it is, the stock executor meets it again and reports it
-            return None
+        except Exception as error:
+            if isinstance(error, NotPlanned | TimeoutError) or is_transient(error):
+                raise InVain from error
+            return None  # the whole way meets it again and reports it
 
     async def _answer(self, operation: Operation, variables: dict[str, Any], viewer: Any) -> bytes | None:
         given = orjson.dumps(variables, option=orjson.OPT_SORT_KEYS)

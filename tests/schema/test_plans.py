@@ -266,6 +266,7 @@ async def test_a_page_is_planned_with_and_without_edges(
             "{ paymentRequests { a: edges { __typename } b: edges { node { id } c: node { number } } nodes { id } } }",
             {},
         ),
+        ("{ conversations { nodes { thread { pageInfo { hasNextPage endCursor } edges { cursor } } } } }", {}),
         ("query($x: Boolean = true) { conversations @include(if: $x) { nodes { id } } }", {"x": None}),
         ("query($x: Boolean = true) { conversations { nodes { id preview @skip(if: $x) } } }", {"x": None}),
         ("query($x: Boolean = true) { conversations { nodes { id preview @include(if: $x) } } }", {"x": False}),
