@@ -45,9 +45,16 @@ MAY_LAG = timedelta(minutes=5)  # a vendor's checkout may name a payment later t
 
 
 async def record_or_postpone(
-    changed: Change, connection: ProcessorConnection, event: ProcessorWebhook, row: ProcessorEvent
+    changed: Change,
+    connection: ProcessorConnection,
+    event: ProcessorWebhook,
+    row: ProcessorEvent,
+    matching: UUID | None = None,
 ) -> None:
-    """Record an event that decides and matches; queue a job if its object must be read."""
+    """Record an event that decides and matches; queue a job if its object must be read.
+
+    `matching`: the request of `event_trust.matching_request`, if one was found; a checkout never changes its request or amount.
+    """
     if event.disconnected and event.decides:
         await _disconnect(changed, connection, event, row)
     elif event.disconnected:
@@ -59,7 +66,7 @@ async def record_or_postpone(
         await postpone(row, due_at=row.received_at + HINTS_TOGETHER if again else None)
     elif not event.money and event.checkout_external_id is None:
         await ProcessorEvent.filter(id=row.id).update(handled_at=row.received_at, result="ignored")
-    elif event.decides and (request_id := await event_trust.matching_request(connection, event)) is not None:
+    elif event.decides and (request_id := matching or await event_trust.matching_request(connection, event)):
         report = recorder.CheckoutReport(
             external_id=event.checkout_external_id or "", status=event.checkout_status, delay=event.delay
         )

@@ -171,7 +171,8 @@ async def _take_event(
         log.info("processor_event_of_other_mode", provider=connection.processor, event_type=event.type)
         return
     try:
-        owner = await event_trust.find_request_id(connection, event)
+        matching = await event_trust.matching_request(connection, event)
+        owner = matching or await event_trust.find_request_id(connection, event)
         if event.external_id is None and owner is None and not await _may_read(connection, event):
             return  # unmatched, and not to be read
         if patience_s <= 0:
@@ -181,7 +182,7 @@ async def _take_event(
             async with change(connection.account_id, queue_on=[owner] if owner is not None else []) as changed:
                 row = await _store_event(connection, event, body, now)
                 if row.handled_at is None:
-                    await processor_events.record_or_postpone(changed, connection, event, row)
+                    await processor_events.record_or_postpone(changed, connection, event, row, matching)
 
         with turns.patience(patience_s):
             try:
