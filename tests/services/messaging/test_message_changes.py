@@ -18,7 +18,7 @@ from tests.services.conftest import BASE_URL, Team, kinds_logged
 from tests.services.outgoing import replace_vendor, run_job, send
 
 WHO = "24000000000000077"
-AT = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
+AT = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)  # within the vendor's window
 
 
 async def written(team: Team, body: str = "My card is 4111", external_id: str = "m_1", **more: Any) -> Message:
