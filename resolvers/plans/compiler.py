@@ -276,6 +276,7 @@ class Compiler:
             return ThroughLink(self.rows(reader.type_name, nodes), reader)
         if isinstance(reader, Objects):
             self.depends_on_the_log_only = False  # services may look at the time
+            self.may_scan = True  # or read off the event loop's thread: the time limit must end it
             return ObjectsLink(
                 reader, object_reader(reader.type_name, self.fields(nodes, reader.type_name), self._money)
             )
