@@ -72,7 +72,8 @@ def found(planted: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, lis
 async def dump() -> dict[str, str]:
     """Every column of every table with its raw values."""
     if db.dialect() == "sqlite":
-        names = await db.rows("SELECT name FROM sqlite_master WHERE type = 'table'")
+        # FTS5 keeps what `search_word` indexes in tables of its own, which are read, too.
+        names = await db.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'search_word'")
     else:
         names = await db.rows("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'public'")
     columns: dict[str, list[str]] = {}
