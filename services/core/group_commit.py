@@ -1,4 +1,4 @@
-"""Changes that wait for SQLite's writer share one transaction, each in its own savepoint. See docs/decisions/0017."""
+"""Changes that wait for SQLite's writer share one transaction, each in its own savepoint. See docs/decisions/0019."""
 
 from __future__ import annotations
 
