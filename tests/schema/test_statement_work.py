@@ -105,7 +105,8 @@ async def hot_statements(url: str) -> tuple[UUID, Executed]:
                     await other_operations(operations, large)
         finally:
             await providers.aclose()
-    written = {match[1] for sql in seen if (match := re.match(r'(?:INSERT INTO|UPDATE) "?(\w+)', sql))}
+    # PostgreSQL gets several changes in one statement.
+    written = {table for sql in seen for table in re.findall(r'(?:INSERT INTO|UPDATE) "?(\w+)', sql)}
     assert written >= WRITTEN, "a way to the database is not recorded"
     return large.actor.account_id, seen
 
@@ -233,7 +234,7 @@ async def refused_by_postgres(
     """Statements that scan a growing table or, executed, read many rows of one. Every execution is rolled back."""
     refused = []
     for sql, values in executed.items():
-        for node in await _plan(connection, sql, values, execute_it=execute and not sql.startswith("INSERT")):
+        for node in await _plan(connection, sql, values, execute_it=execute and "INSERT INTO" not in sql):
             read = (node.get("Actual Rows", 0) + node.get("Rows Removed by Filter", 0)) * node.get("Actual Loops", 1)
             scan = node["Node Type"] == "Seq Scan"
             if scan and node["Relation Name"] not in filled:  # right for an empty table: is there an index?
