@@ -79,7 +79,7 @@ def test_a_contact_who_took_a_voucher_pays_another_way(
     again = page.get_by_role("button", name="Pay another way")
     again.click()  # the browser asks for the confirmation first
     assert demo.status(request["id"]) == "PROCESSING"
-    sure = page.get_by_role("checkbox", name="I will not pay the first payment")
+    sure = page.get_by_role("checkbox", name="I will not complete the first payment")
     for target in (again, page.locator("label")):
         box = target.bounding_box()
         assert box is not None
