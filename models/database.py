@@ -352,7 +352,7 @@ async def records_together(*queries: Statement) -> list[Sequence[Sequence[Any]]]
 
 @lru_cache(maxsize=256)
 def _selects_in_one(queries: tuple[str, ...]) -> str:
-    # Names of columns may repeat; their order stays.
+    # The names of one SELECT must differ: the rows come as JSON objects, whose members keep their order.
     return "SELECT " + ", ".join(f"(SELECT json_agg(q) FROM ({sql}) q)" for sql in queries)  # noqa: S608 (only constants are put in)
 
 

@@ -22,7 +22,7 @@ LOCK_WAIT_S = 60.0
 # PostgreSQL: a statement that waits for a table's lock blocks every query behind it, so it gives up and tries again.
 TABLE_LOCK_S = 2.0
 PAUSE_S = 1.0
-# What runs CONCURRENTLY blocks nobody while it waits for older transactions, such as a backup's.
+# What runs CONCURRENTLY blocks no session while it waits for older transactions, such as a backup's.
 CONCURRENT_LOCK_S = 600.0
 _LOCK_KEY = 0x70617974_68726561  # "paythrea": a constant that no other program uses in this database
 

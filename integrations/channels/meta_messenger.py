@@ -217,7 +217,7 @@ class MetaMessenger(Channel):
         return SendResult(external_id=external_id(mid), status=DeliveryStatus.SENT)
 
     async def look_up(self, message: OutboundMessage, *, sent_after: datetime) -> StatusUpdate | None:
-        """Find the message in the conversation if exactly one of ours since `sent_after` has its text.
+        """Find the message in the conversation if exactly one that we sent since `sent_after` has its text.
 
         Raises: IntegrationError.
         """

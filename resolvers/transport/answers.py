@@ -23,7 +23,7 @@ class Answers:
         self._answers: OrderedDict[Hashable, Answer | None] = OrderedDict()
 
     def asked_again(self, key: Hashable) -> bool:
-        """Whether this key was asked for before: an answer that nobody repeats is not worth a read of the position."""
+        """Whether this key was asked for before: an answer asked for once is not worth a read of the position."""
         if key in self._answers:
             return True
         self._put(key, None)

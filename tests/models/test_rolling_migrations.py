@@ -106,7 +106,7 @@ async def test_an_index_that_is_built_concurrently_waits_longer_than_a_lock(
         await old.execute("BEGIN; INSERT INTO a VALUES (1)")
         migrating = asyncio.create_task(migrate.migrate(url, folder=folder))
         await asyncio.sleep(0.5)
-        await writer.execute("INSERT INTO a VALUES (2)")  # nobody waits for it
+        await writer.execute("INSERT INTO a VALUES (2)")  # no session waits for it
         assert not migrating.done()
         await old.execute("COMMIT")
         assert await migrating == ["0002_b"]
