@@ -132,6 +132,7 @@ async def jobs_of_a_killed_worker_continue(team: Team, running: Cluster, vendors
     async with asyncio.timeout(15):
         while texts() != ["first"]:
             await asyncio.sleep(0.02)
+    killed.signal(signal.SIGSTOP)  # so that it dies with this send alone under way
     for contact in contacts:
         await write(contact, f"to {contact['name']}")
     await killed.kill()

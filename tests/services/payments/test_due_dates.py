@@ -62,5 +62,6 @@ async def test_finding_them_uses_the_index(database: str) -> None:
     else:
         async with db.transaction():
             await db.execute("SET LOCAL enable_seqscan = off")
+            await db.execute("SET LOCAL enable_sort = off")  # in an empty table any index and a sort cost the same
             plan = await db.rows(f"EXPLAIN {query}", NOW)
     assert "payment_request_due" in str(plan)
