@@ -168,10 +168,6 @@ class ChannelCapability:
     )
     max_message_length: int | None = strawberry.field(description="Longest text; null: no practical limit.")
     length_unit: LengthUnit = strawberry.field(description="The unit of maxMessageLength.")
-    length_in_bytes: bool = strawberry.field(
-        description="Whether maxMessageLength counts UTF-8 bytes, not characters.",
-        deprecation_reason="Use lengthUnit: it knows UTF-16 units, too.",
-    )
     link_preview: bool = strawberry.field(description="Whether the contact's app shows a preview of links.")
     needs_subject: bool = strawberry.field(description="Whether a message has a subject line.")
 
@@ -187,7 +183,6 @@ class ChannelCapability:
             window_closes_at=able.window_closes_at,
             max_message_length=able.max_message_length,
             length_unit=LengthUnit[able.length_unit],
-            length_in_bytes=able.length_unit == "BYTES",
             link_preview=able.link_preview,
             needs_subject=able.needs_subject,
         )

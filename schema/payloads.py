@@ -196,10 +196,6 @@ class MessagePreview:
     length: int = strawberry.field(description="Its length in the unit of the channel's limit: see lengthUnit.")
     max_length: int | None = strawberry.field(description="The channel's limit; null: none.")
     length_unit: LengthUnit = strawberry.field(description="The unit of both.")
-    length_in_bytes: bool = strawberry.field(
-        description="Whether the two count UTF-8 bytes, not characters.",
-        deprecation_reason="Use lengthUnit: it knows UTF-16 units, too.",
-    )
     fits: bool = strawberry.field(description="Whether it is within the limit; longer text is refused, never cut.")
     encoding: SmsEncoding | None = strawberry.field(description="How an SMS of it travels; null on other channels.")
     segments: int | None = strawberry.field(description="How many SMS it takes; null on other channels.")
@@ -221,7 +217,6 @@ class MessagePreview:
             length=found.length,
             max_length=found.max_length,
             length_unit=LengthUnit[found.unit],
-            length_in_bytes=found.unit == "BYTES",
             fits=found.fits,
             encoding=SmsEncoding[found.encoding] if found.encoding is not None else None,
             segments=found.segments,

@@ -36,7 +36,7 @@ ABLE = "enabled reason sentence templates windowClosesAt maxMessageLength help {
 ASK = f"mutation($input: SendPaymentRequestInput!) {{ sendPaymentRequest(input: $input) {{ {d.ERRORS} }} }}"
 CHANNELS = f"""query($id: ID!) {{ conversation(id: $id) {{ channels {{ channel {{ id kind }} messages {{ {ABLE} }}
   paymentRequests {{ {ABLE} }} }} }} }}"""
-PREVIEW = f"""query($input: MessagePreviewInput!) {{ messagePreview(input: $input) {{ text length maxLength lengthInBytes fits
+PREVIEW = f"""query($input: MessagePreviewInput!) {{ messagePreview(input: $input) {{ text length maxLength lengthUnit fits
   encoding segments remainingInSegment reasonsForUcs2 {d.ERRORS} }} }}"""
 
 
@@ -173,13 +173,13 @@ async def test_what_is_too_long_with_its_link_is_refused_before_it_is_queued(tea
     request = await team.request(maria)
     link = len(request["checkoutUrl"])
     before = await probes.snapshot()
-    for kind, letter, fitting, in_bytes in (
-        ("SMS", "x", 1600 - link - 1, False),
-        ("INSTAGRAM_DM", "é", (1000 - link - 1) // 2, True),
+    for kind, letter, fitting, unit in (
+        ("SMS", "x", 1600 - link - 1, "CHARACTERS"),
+        ("INSTAGRAM_DM", "é", (1000 - link - 1) // 2, "BYTES"),
     ):
         for body, fits in ((letter * fitting, True), (letter * (fitting + 1), False)):
             shown = await previewed(team, maria, kind, paymentRequestId=request["id"], body=body)
-            assert (shown["fits"], shown["lengthInBytes"]) == (fits, in_bytes)
+            assert (shown["fits"], shown["lengthUnit"]) == (fits, unit)
             assert [(e["code"], e["field"]) for e in shown["userErrors"]] == (
                 [] if fits else [("TOO_LONG", ["input", "body"])]
             )

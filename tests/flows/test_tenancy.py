@@ -60,16 +60,13 @@ CURSORS = {
 # Fields that need an argument: tried by name in a test below.
 WITH_ARGUMENTS = {
     "PaymentRequest.composerInsert",
-    *(
-        f"MessagePreview.{name}"
-        for name in ("text", "length", "maxLength", "lengthUnit", "lengthInBytes", "fits", "encoding")
-    ),
+    *(f"MessagePreview.{name}" for name in ("text", "length", "maxLength", "lengthUnit", "fits", "encoding")),
     *(f"MessagePreview.{name}" for name in ("segments", "remainingInSegment", "reasonsForUcs2", "userErrors")),
     *(f"ComposerInsert.{name}" for name in ("text", "checkoutUrl", "length", "maxLength", "smsSegments", "encoding")),
 }
 PREVIEW = """query($conversationId: ID!, $channelId: ID!, $paymentRequestId: ID) { messagePreview(input: {
   conversationId: $conversationId, channelId: $channelId, paymentRequestId: $paymentRequestId }) {
-  text length maxLength lengthUnit lengthInBytes fits encoding segments remainingInSegment reasonsForUcs2 userErrors { code } } }"""
+  text length maxLength lengthUnit fits encoding segments remainingInSegment reasonsForUcs2 userErrors { code } } }"""
 # The kinds of House.ids by the type that node() answers.
 NODES = {
     "account": "Account",
