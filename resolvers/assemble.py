@@ -29,8 +29,8 @@ SHARING = Sharing(
     ends=lambda event: isinstance(event, ResyncRequired),
 )
 
-# Allowed once per operation: signIn costs a password hash of 150 ms, refresh a row lock, and neither needs a credential.
-ONCE = frozenset({"signIn", "refresh"})
+# Allowed once per operation: signIn costs a password hash of 150 ms, refreshSession a row lock, and neither needs a credential.
+ONCE = frozenset({"signIn", "refreshSession"})
 
 
 def build_schema(

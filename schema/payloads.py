@@ -348,7 +348,7 @@ class SessionPayload(MutationPayload):
         default=None, description="Refresh before this moment. " + _REFUSED
     )
     refresh_token: str | None = strawberry.field(
-        default=None, description="For refresh: works once; each answer brings a new one. " + _REFUSED
+        default=None, description="For refreshSession: works once; each answer brings a new one. " + _REFUSED
     )
     refresh_token_expires_at: datetime | None = strawberry.field(
         default=None, description="Sign in again after this moment. " + _REFUSED
@@ -361,8 +361,8 @@ class SignInPayload(SessionPayload):
     pass
 
 
-@strawberry.type(description="Answer of refresh.")
-class RefreshPayload(SessionPayload):
+@strawberry.type(description="Answer of refreshSession.")
+class RefreshSessionPayload(SessionPayload):
     pass
 
 

@@ -11,10 +11,10 @@ from resolvers.mutations.arguments import row_id
 from resolvers.mutations.fields import mutation
 from schema.account import ApiKey, User
 from schema.context import Info
-from schema.inputs.sign_in import CreateApiKeyInput, RefreshInput, RevokeApiKeyInput, SignInInput, SignOutInput
+from schema.inputs.sign_in import CreateApiKeyInput, RefreshSessionInput, RevokeApiKeyInput, SignInInput, SignOutInput
 from schema.payloads import (
     CreateApiKeyPayload,
-    RefreshPayload,
+    RefreshSessionPayload,
     RevokeApiKeyPayload,
     SessionPayload,
     SignInPayload,
@@ -54,10 +54,10 @@ class SignInMutations:
         " sign-in. Needs no credential.",
         anonymous=True,
     )
-    async def refresh(
-        self, info: Info, input: Annotated[RefreshInput, strawberry.argument(description="The refresh token.")]
-    ) -> RefreshPayload:
-        return await _session(RefreshPayload, await sessions.refresh(input.refresh_token))
+    async def refresh_session(
+        self, info: Info, input: Annotated[RefreshSessionInput, strawberry.argument(description="The refresh token.")]
+    ) -> RefreshSessionPayload:
+        return await _session(RefreshSessionPayload, await sessions.refresh(input.refresh_token))
 
     @mutation("End the viewer's sign-in: its refresh token and, within seconds, its access token.")
     async def sign_out(

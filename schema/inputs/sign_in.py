@@ -22,7 +22,7 @@ class SignInInput:
 
 
 @strawberry.input(description="A refresh token.")
-class RefreshInput:
+class RefreshSessionInput:
     refresh_token: str = strawberry.field(
         description=limited("The newest refresh token; each works once.", sessions.TOKEN_LIMIT)
     )

@@ -88,8 +88,8 @@ export class Session {
   }
 
   async #renew() {
-    const document = `mutation($input: RefreshInput!) { refresh(input: $input) ${TOKENS} }`;
-    this.#take((await plainly(document, { input: { refreshToken: this.refreshToken } }, null)).refresh);
+    const document = `mutation($input: RefreshSessionInput!) { refreshSession(input: $input) ${TOKENS} }`;
+    this.#take((await plainly(document, { input: { refreshToken: this.refreshToken } }, null)).refreshSession);
     this.renewals += 1;
   }
 

@@ -572,7 +572,7 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "disconnectChannel": {"channelId": w.off["twilio"]},
         "revokeApiKey": {"apiKeyId": w.ids["apiKey"]},
         "signIn": {"email": w.email, "password": PASSWORD},
-        "refresh": {"refreshToken": w.refresh_token},
+        "refreshSession": {"refreshToken": w.refresh_token},
         "signOut": {"refreshToken": w.refresh_token, "everywhere": False},
     }
     last = found.pop("signOut")

@@ -95,7 +95,7 @@ LIMITS = {
 LOOKED_UP = {
     "signIn.input.email": "SIGN_IN_FAILED",
     "signIn.input.password": "SIGN_IN_FAILED",
-    "refresh.input.refreshToken": "SIGN_IN_FAILED",
+    "refreshSession.input.refreshToken": "SIGN_IN_FAILED",
     "configureProcessor.input.provider": "INVALID",
     "configureProcessor.input.credentials.name": "INVALID",
     "connectChannel.input.provider": "INVALID",
@@ -145,7 +145,7 @@ NAMED = {
     "connectChannel.input.credentials.value": "input.credentials",
     "signIn.input.email": NONE,
     "signIn.input.password": NONE,
-    "refresh.input.refreshToken": NONE,
+    "refreshSession.input.refreshToken": NONE,
 }
 CONTROL = ("a\x00b", "a\x07b", "a\x1b[31mb", "a\x7fb")
 

@@ -19,11 +19,11 @@ from tests.flows.conftest import Team
 from tests.flows.harness import PASSWORD, GraphQLFailed, Product, key
 from tests.flows.probes import ROLES, World
 
-OPEN = {"signIn", "refresh"}  # they make the credential
+OPEN = {"signIn", "refreshSession"}  # they make the credential
 ALL, TEAM, ADMINS, OWNER = set(ROLES), {"OWNER", "ADMIN", "AGENT"}, {"OWNER", "ADMIN"}, {"OWNER"}
 MAY: dict[str, set[str]] = {
     "signIn": ALL,
-    "refresh": ALL,
+    "refreshSession": ALL,
     "signOut": ALL,
     "followConversation": ALL,
     "markNotificationsRead": ALL,
@@ -159,7 +159,7 @@ BAD_TOKENS = (None, "rubbish", "ptk_" + "A" * 43, "a.b.c", "x" * 5000)
 
 
 async def without_a_credential(world: World) -> list[str]:
-    """UNAUTHENTICATED from all but signIn and refresh."""
+    """UNAUTHENTICATED from all but signIn and refreshSession."""
     wrong = []
     arguments = probes.right(world)
     for token in BAD_TOKENS:

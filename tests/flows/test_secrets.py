@@ -50,7 +50,7 @@ TEST_CHANNEL = (
     f"mutation($input: TestChannelInput!) {{ testChannel(input: $input) {{ channel {{ id lastError }} {d.ERRORS} }} }}"
 )
 SIGN_IN = f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ accessToken refreshToken {d.ERRORS} }} }}"
-REFRESH = f"mutation($input: RefreshInput!) {{ refresh(input: $input) {{ accessToken refreshToken {d.ERRORS} }} }}"
+REFRESH = f"mutation($input: RefreshSessionInput!) {{ refreshSession(input: $input) {{ accessToken refreshToken {d.ERRORS} }} }}"
 
 
 # ------------------------------------------------------------------------------------------------------------- searching

@@ -25,7 +25,7 @@ from tests.flows.harness import KEYS, PASSWORD, Product, key
 
 SESSION = "accessToken accessTokenExpiresAt refreshToken refreshTokenExpiresAt user { email role }"
 SIGN_IN = f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ {SESSION} {d.ERRORS} }} }}"
-REFRESH = f"mutation($input: RefreshInput!) {{ refresh(input: $input) {{ {SESSION} {d.ERRORS} }} }}"
+REFRESH = f"mutation($input: RefreshSessionInput!) {{ refreshSession(input: $input) {{ {SESSION} {d.ERRORS} }} }}"
 SIGN_OUT = f"mutation($input: SignOutInput!) {{ signOut(input: $input) {{ signedOut {d.ERRORS} }} }}"
 NEW_KEY = f"""mutation($input: CreateApiKeyInput!) {{ createApiKey(input: $input) {{
   secret apiKey {{ id hint role lastUsedAt }} {d.ERRORS} }} }}"""
@@ -399,7 +399,7 @@ async def test_a_document_with_several_passwords_or_refresh_tokens_is_refused_be
     def attempt(alias: str, name: str) -> str:
         return f'{alias} signIn(input: {{ email: "{name}@example.test", password: "wrong" }}) {{ {d.ERRORS} }}'
 
-    renewal = f'refresh(input: {{ refreshToken: "x" }}) {{ {d.ERRORS} }}'
+    renewal = f'refreshSession(input: {{ refreshToken: "x" }}) {{ {d.ERRORS} }}'
     refused = [
         mutation(*(attempt(f"a{n}:", f"guess{n}") for n in range(15))),
         mutation(attempt("", "one"), attempt("other:", "two")),

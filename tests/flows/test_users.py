@@ -15,7 +15,7 @@ from tests.flows import documents as d
 from tests.flows import harness
 from tests.flows.conftest import Team, opened
 
-REFRESH = "mutation($input: RefreshInput!) { refresh(input: $input) { accessToken userErrors { code } } }"
+REFRESH = "mutation($input: RefreshSessionInput!) { refreshSession(input: $input) { accessToken userErrors { code } } }"
 ROOT = Path(__file__).resolve().parents[2]
 
 

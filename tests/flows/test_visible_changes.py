@@ -34,7 +34,7 @@ PASSED_OVER = {"eventCursor", "lastUsedAt", "url", "pageInfo", "cursor", "edges"
 SETTINGS = {"account.updated", "processor.updated", "channel.updated", "api_key.updated"}
 
 UNSEEN = {
-    *("signIn", "refresh", "signOut", "rotateIdentitySecret"),
+    *("signIn", "refreshSession", "signOut", "rotateIdentitySecret"),
     *("testProcessor", "testChannel"),  # here they find what was known
     "runSandboxScenario",  # its webhooks come later
 }

@@ -275,12 +275,12 @@ async def test_signing_in_renewing_and_out(team: Team, api: Api) -> None:
     actor = await authentication.authenticate(signed["accessToken"])
     assert actor is not None
     assert actor.user_id == user.id
-    renewed = await api.run("refresh", {"refreshToken": signed["refreshToken"]}, selection, viewer=None)
+    renewed = await api.run("refreshSession", {"refreshToken": signed["refreshToken"]}, selection, viewer=None)
     assert renewed["userErrors"] == []
     assert renewed["refreshToken"] != signed["refreshToken"]
     out = await api.run("signOut", {"everywhere": True}, "signedOut", viewer=actor)
     assert out == {"signedOut": True, "userErrors": []}
-    late = await api.run("refresh", {"refreshToken": renewed["refreshToken"]}, selection, viewer=None)
+    late = await api.run("refreshSession", {"refreshToken": renewed["refreshToken"]}, selection, viewer=None)
     assert [error["code"] for error in late["userErrors"]] == ["SIGN_IN_FAILED"]
 
 
@@ -322,7 +322,7 @@ async def test_notifications_are_read_up_to_a_cursor_of_either_kind(team: Team, 
 def root_mutations() -> list[str]:
     mutation = SCHEMA._schema.mutation_type
     assert isinstance(mutation, GraphQLObjectType)
-    return [name for name in mutation.fields if name not in ("signIn", "refresh", "markNotificationsRead")]
+    return [name for name in mutation.fields if name not in ("signIn", "refreshSession", "markNotificationsRead")]
 
 
 INPUTS: dict[str, dict[str, Any]] = {
