@@ -56,7 +56,7 @@ class Notification(Node):
 @strawberry.type(description="A notification in a list.")
 class NotificationEdge:
     cursor: Cursor = strawberry.field(
-        description="Its position, for `after` and `before`, and for markNotificationsRead(upTo:)."
+        description="Its position, for `after` and `before`, and for markNotificationsRead."
     )
     node: Notification = strawberry.field(description="The notification.")
 

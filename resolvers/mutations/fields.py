@@ -23,19 +23,17 @@ def mutation(
     *,
     renamed: Mapping[str, str] | None = None,
     not_found: str | None = None,
-    within: tuple[str, ...] = ("input",),
     anonymous: bool = False,
 ) -> Callable[[F], F]:
     """A field of Mutation. `renamed`: service field names to input names. Raises: ApiError UNAUTHENTICATED, unless `anonymous`."""
-    refusals = RefusalsAsUserErrors(renamed=renamed or {}, not_found=not_found, within=within)
+    refusals = RefusalsAsUserErrors(renamed=renamed or {}, not_found=not_found)
     return describe.mutation(description, *([refusals] if anonymous else [refusals, FreshReads()]))
 
 
 class RefusalsAsUserErrors(FieldExtension):
-    def __init__(self, *, renamed: Mapping[str, str], not_found: str | None, within: tuple[str, ...]) -> None:
+    def __init__(self, *, renamed: Mapping[str, str], not_found: str | None) -> None:
         self._renamed = renamed
         self._not_found = not_found
-        self._within = within
         self._payload: Any = None
 
     def apply(self, field: StrawberryField) -> None:
@@ -50,7 +48,7 @@ class RefusalsAsUserErrors(FieldExtension):
                     each.field = (self._renamed.get(each.field[0], each.field[0]), *each.field[1:])
                 elif isinstance(each, NotFound) and self._not_found is not None:
                     each.field = (self._not_found,)
-            return self._payload(user_errors=user_errors(info, refusal, self._within))
+            return self._payload(user_errors=user_errors(info, refusal))
 
 
 class FreshReads(FieldExtension):

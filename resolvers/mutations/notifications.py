@@ -14,8 +14,8 @@ from resolvers.mutations.fields import mutation
 from schema.connections import NOTIFICATIONS
 from schema.context import Info
 from schema.failures import ApiError
+from schema.inputs.notifications import MarkNotificationsReadInput
 from schema.payloads import MarkNotificationsReadPayload
-from schema.scalars import Cursor
 from services.thread import notifications
 
 
@@ -35,14 +35,11 @@ def _log_number(cursor: str, account_id: UUID) -> int:
 
 @strawberry.type
 class NotificationMutations:
-    @mutation("Mark the viewer's notifications as read, up to and including a position.", within=())
+    @mutation("Mark the viewer's notifications as read, up to and including a position.")
     async def mark_notifications_read(
         self,
         info: Info,
-        up_to: Annotated[
-            Cursor,
-            strawberry.argument(description="A notification edge's cursor, an event's cursor or an eventCursor."),
-        ],
+        input: Annotated[MarkNotificationsReadInput, strawberry.argument(description="Which ones were read.")],
     ) -> MarkNotificationsReadPayload:
-        seq = _log_number(up_to, info.context.actor.account_id)
+        seq = _log_number(input.up_to, info.context.actor.account_id)
         return MarkNotificationsReadPayload(unread_count=await notifications.mark_read(info.context.actor, seq))

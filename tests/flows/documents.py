@@ -50,7 +50,9 @@ SAVE_DRAFT = (
     f"mutation($input: SaveDraftInput!) {{ saveDraft(input: $input) {{ conversation {{ id draft }} {ERRORS} }} }}"
 )
 ASSIGN = f"mutation($input: AssignConversationInput!) {{ assignConversation(input: $input) {{ conversation {{ id assignee {{ id }} }} {ERRORS} }} }}"
-NOTIFICATIONS_READ = f"mutation($upTo: Cursor!) {{ markNotificationsRead(upTo: $upTo) {{ unreadCount {ERRORS} }} }}"
+NOTIFICATIONS_READ = (
+    f"mutation($upTo: Cursor!) {{ markNotificationsRead(input: {{ upTo: $upTo }}) {{ unreadCount {ERRORS} }} }}"
+)
 
 REQUEST = f"query($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST_FIELDS} }} }}"
 COMPOSER = """query($id: ID!, $channelId: ID!) { paymentRequest(id: $id) { composerInsert(channelId: $channelId) {

@@ -572,12 +572,13 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "disconnectChannel": {"channelId": w.off["twilio"]},
         "revokeApiKey": {"apiKeyId": w.ids["apiKey"]},
         "signIn": {"email": w.email, "password": PASSWORD},
+        "markNotificationsRead": {"upTo": w.cursors["event"]},
         "refreshSession": {"refreshToken": w.refresh_token},
         "signOut": {"refreshToken": w.refresh_token, "everywhere": False},
     }
     last = found.pop("signOut")
     arguments = {name: {"input": value} for name, value in found.items()}
-    return {**arguments, "markNotificationsRead": {"upTo": w.cursors["event"]}, "signOut": {"input": last}}
+    return {**arguments, "signOut": {"input": last}}
 
 
 async def world(bare: Team) -> World:

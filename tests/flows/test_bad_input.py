@@ -560,11 +560,14 @@ CASES = [
     *of(
         "signIn", ("email", "nobody@example.com", "SIGN_IN_FAILED", NONE), ("password", "wrong", "SIGN_IN_FAILED", NONE)
     ),
-    Case("markNotificationsRead", "upTo", "", "INVALID"),
-    Case("markNotificationsRead", "upTo", "rubbish", "INVALID"),
-    Case("markNotificationsRead", "upTo", "x\x00", "INVALID"),
-    Case("markNotificationsRead", "upTo", lambda w: w.other.cursors["event"], "INVALID"),
-    Case("markNotificationsRead", "upTo", lambda w: w.cursors["contacts"], "INVALID"),
+    *of(
+        "markNotificationsRead",
+        ("upTo", "", "INVALID"),
+        ("upTo", "rubbish", "INVALID"),
+        ("upTo", "x\x00", "INVALID"),
+        ("upTo", lambda w: w.other.cursors["event"], "INVALID"),
+        ("upTo", lambda w: w.cursors["contacts"], "INVALID"),
+    ),
 ]
 
 # A value of another type than the schema's, for each type: refused as a whole, before anything runs.

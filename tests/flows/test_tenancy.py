@@ -55,7 +55,7 @@ CURSORS = {
         f"Subscription.{name}.after": "event"
         for name in ("inboxEvents", "conversationEvents", "contactPaymentEvents", "notificationEvents")
     },
-    "Mutation.markNotificationsRead.upTo": "event",
+    "Mutation.markNotificationsRead.input.upTo": "event",
 }
 # Fields that need an argument: tried by name in a test below.
 WITH_ARGUMENTS = {
@@ -110,12 +110,12 @@ async def world(bare: Team) -> World:
 
 # ----------------------------------------------------------------------------------------------------------- the schema
 def arguments_of(kind: str) -> Iterator[str]:
-    """Type.field.argument of every argument of this scalar, mutations' inputs aside."""
+    """Type.field.argument of every argument of this scalar; mutations' ids aside."""
     for name, found in probes.schema().type_map.items():
         if isinstance(found, GraphQLObjectType) and not name.startswith("__"):
             for field_name, one in found.fields.items():
                 for leaf in probes.leaves(one.args):
-                    if leaf.type == kind and not (name == "Mutation" and "." in leaf.path):
+                    if leaf.type == kind and not (kind == "ID" and name == "Mutation"):
                         yield f"{name}.{field_name}.{leaf.path}"
 
 
@@ -324,7 +324,7 @@ async def feeds_from_foreign_places(world: World) -> list[str]:
             if unknown != foreign or [e["extensions"]["code"] for e in foreign] != ["NOT_FOUND"]:
                 wrong.append(f"{role} {path}: {foreign}, unknown: {unknown}")
         for path in CURSORS:
-            owner, name, argument = path.split(".")
+            owner, name, argument = path.split(".", 2)
             if owner != "Subscription":
                 continue
             one = probes.root("Subscription")[name]
@@ -347,7 +347,7 @@ async def cursors_of_pages(world: World) -> list[str]:
         "Contact.payments": ("paymentRequests", f"contact(id: $contact) {{ payments(%s) {{ {rows} }} }}"),
     }
     for path, cursor in CURSORS.items():
-        owner, name, _ = path.split(".")
+        owner, name, _ = path.split(".", 2)
         if owner == "Query":
             tried[f"{owner}.{name}"] = (cursor, f"{name}(%s) {{ {rows} }}")
     assert {path.rpartition(".")[0] for path in CURSORS if not path.startswith(("Sub", "Mut"))} == set(tried)
