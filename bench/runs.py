@@ -186,7 +186,7 @@ def _events(server: Running, env: Mapping[str, str]) -> Iterator[load.PipeTrigge
 
 # -------------------------------------------------------------------------------------------------------------- thread
 _OUR_THREAD = """query($id: ID!) { conversation(id: $id) { id thread(first: 50) { nodes { __typename
-  ... on Message { id body direction channel deliveryStatus occurredAt }
+  ... on Message { id body direction channelKind deliveryStatus occurredAt }
   ... on ActivityCard { id kind status text paymentRequest { amount { minorUnits currency } } occurredAt } } } } }"""
 _PEER_THREAD = """query($id: ID!) { conversation(id: $id) { id thread(first: 50) { __typename
   ... on Message { id body direction channel status at }

@@ -76,7 +76,7 @@ class Attachment:
 class Message(ThreadItem):
     row: strawberry.Private[tables.Message]
     direction: MessageDirection = strawberry.field(description="Its direction.")
-    channel: ChannelKind = strawberry.field(description="The kind of channel that it travelled on.")
+    channel_kind: ChannelKind = strawberry.field(description="The kind of channel that it travelled on.")
     subject: str | None = strawberry.field(description="Email's subject line; null on other channels.")
     body: str = strawberry.field(description="Its text; for an email without the earlier messages that it quotes.")
     quoted_text: str | None = strawberry.field(
@@ -112,7 +112,7 @@ class Message(ThreadItem):
             occurred_at=row.occurred_at,
             row=row,
             direction=MessageDirection[row.direction],
-            channel=ChannelKind[row.kind],
+            channel_kind=ChannelKind[row.kind],
             subject=row.subject,
             body=row.body,
             quoted_text=row.quoted_text,
@@ -129,8 +129,8 @@ class Message(ThreadItem):
             author=row.author_name,
         )
 
-    @field("The connection that it came in on or goes out of; it distinguishes two numbers of one kind.")
-    async def via(self, info: Info) -> Channel:
+    @field("The channel that it came in on or goes out of; it distinguishes two numbers of one kind.")
+    async def channel(self, info: Info) -> Channel:
         row = await info.context.reads.channel(self.row.channel_connection_id)
         if row is None:
             raise RuntimeError("a message without its channel")

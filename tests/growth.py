@@ -30,7 +30,7 @@ from tests import large_account
 from tests.large_account import LargeAccount
 
 THREAD = """query($id: ID!) { conversation(id: $id) { thread(last: 50) { nodes { __typename id
-  ... on Message { body direction deliveryStatus author channel paymentRequests { id number status } }
+  ... on Message { body direction deliveryStatus author channelKind paymentRequests { id number status } }
   ... on ActivityCard { kind text actor paymentRequest { id number status amount { formatted } contact { name } } } } } } }"""
 INBOX = """query($closed: Boolean) { conversations(first: 20, closed: $closed) { nodes { id preview unreadCount
   contact { id name addresses { kind } paymentSummary { currency overdueCount } } } } }"""

@@ -206,7 +206,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "id": identifier("msg"),
                 "occurredAt": moment("occurred_at"),
                 "direction": choice(scalars.MessageDirection, "direction"),
-                "channel": choice(scalars.ChannelKind, "kind"),
+                "channelKind": choice(scalars.ChannelKind, "kind"),
                 "subject": Plain("subject"),
                 "body": Plain("body"),
                 "quotedText": Plain("quoted_text"),
@@ -221,7 +221,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "editedAt": moment("edited_at"),
                 "removedAt": moment("removed_at"),
                 "author": Plain("author_name"),
-                "via": One("Channel", "channel_connection_id"),
+                "channel": One("Channel", "channel_connection_id"),
                 "attachments": Children("Attachment", "message_id", "n"),
                 "paymentRequests": Through(
                     "PaymentRequest", "message_payment_request", "message_id", "payment_request_id"

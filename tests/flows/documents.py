@@ -15,14 +15,14 @@ REQUEST_FIELDS = """
 
 CREATE = f"mutation($input: CreatePaymentRequestInput!) {{ createPaymentRequest(input: $input) {{ paymentRequest {{ {REQUEST_FIELDS} }} {ERRORS} }} }}"
 SEND_REQUEST = f"""mutation($input: SendPaymentRequestInput!) {{ sendPaymentRequest(input: $input) {{
-  paymentRequest {{ {REQUEST_FIELDS} }} message {{ id body channel deliveryStatus }} activityCard {{ id kind status }} {ERRORS} }} }}"""
+  paymentRequest {{ {REQUEST_FIELDS} }} message {{ id body channelKind deliveryStatus }} activityCard {{ id kind status }} {ERRORS} }} }}"""
 SEND_MESSAGE = f"""mutation($input: SendMessageInput!) {{ sendMessage(input: $input) {{
-  message {{ id body channel deliveryStatus paymentRequests {{ id status }} }} activityCards {{ id kind status paymentRequest {{ id }} }} {ERRORS} }} }}"""
+  message {{ id body channelKind deliveryStatus paymentRequests {{ id status }} }} activityCards {{ id kind status paymentRequest {{ id }} }} {ERRORS} }} }}"""
 RESEND = f"""mutation($input: ResendMessageInput!) {{ resendMessage(input: $input) {{
-  message {{ id body channel deliveryStatus retryOf {{ id }} paymentRequests {{ id status }} }} {ERRORS} }} }}"""
+  message {{ id body channelKind deliveryStatus retryOf {{ id }} paymentRequests {{ id status }} }} {ERRORS} }} }}"""
 REFUND = f"""mutation($input: RefundPaymentInput!) {{ refundPayment(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} status payment {{ id kind status amount {{ minorUnits }} }}
-  activityCard {{ id kind status }} message {{ id body channel deliveryStatus }} {ERRORS} }} }}"""
+  activityCard {{ id kind status }} message {{ id body channelKind deliveryStatus }} {ERRORS} }} }}"""
 RECORD_OUTSIDE = f"""mutation($input: RecordOutsidePaymentInput!) {{ recordOutsidePayment(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id kind status processor processorReference methodSummary note createdAt
   amount {{ minorUnits }} }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
@@ -65,7 +65,7 @@ CHANNELS = """query($id: ID!) { conversation(id: $id) { channels { id channel { 
   supported enabled reason maxMessageLength windowClosesAt } } } }"""
 THREAD = """query($id: ID!) { conversation(id: $id) { id eventCursor unreadCount draft thread(last: 100) { nodes {
   __typename id
-  ... on Message { direction channel body deliveryStatus paymentRequests { id status } }
+  ... on Message { direction channelKind body deliveryStatus paymentRequests { id status } }
   ... on ActivityCard { kind status text paymentRequest { id status } payment { id amount { minorUnits } } } } } } }"""
 CONTACT = """query($id: ID!) { contact(id: $id) { id name tags
   paymentSummary { currency testMode requested { minorUnits } outstanding { minorUnits } paid { minorUnits } net { minorUnits }

@@ -72,7 +72,7 @@ async def test_an_answer_that_depends_on_more_than_the_log_is_not_kept(team: Tea
     await team.contact()
     for document in (
         'query Search { contacts(search: "maria") { nodes { id } } }',
-        "query Via { conversations(first: 2) { nodes { thread(first: 5) { nodes { ... on Message { via { lastWebhookAt } } } } } } }",
+        "query Via { conversations(first: 2) { nodes { thread(first: 5) { nodes { ... on Message { channel { lastWebhookAt } } } } } } }",
     ):
         for _ in range(4):
             await team.product.one(document, token=team.agent)

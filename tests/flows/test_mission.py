@@ -79,7 +79,7 @@ async def test_s04_the_channel_is_chosen_per_message_of_one_conversation(team: T
     for kind in ("SMS", "EMAIL", "WEB_CHAT"):
         await team.send(await team.request(maria), kind)
     messages = [i for i in await team.thread(maria) if i["__typename"] == "Message"]
-    assert [m["channel"] for m in messages] == ["SMS", "EMAIL", "WEB_CHAT"]
+    assert [m["channelKind"] for m in messages] == ["SMS", "EMAIL", "WEB_CHAT"]
 
 
 async def test_s05_the_dollar_icon_says_why_it_is_off(bare: Team) -> None:
@@ -241,7 +241,7 @@ async def test_s16_to_s20_every_channel_delivers_the_request(team: Team, kind: s
     await allow_every_window(team, maria)
     request = await team.request(maria)
     sent = await team.send(request, kind)
-    assert sent["message"]["channel"] == kind
+    assert sent["message"]["channelKind"] == kind
     assert await delivered(team, maria, sent["message"]["id"]) == "DELIVERED"
     phone = (await team.product.http.get("/demo/phone")).text
     assert request["checkoutUrl"] in phone

@@ -120,7 +120,7 @@ async def test_money_is_asked_for_on_a_packages_channel_and_paid_by_its_processo
     assert await post(inbound_url(bare), acme.chat.writes("visitor-7", "How much is it?")) == 200
     (conversation,) = (await bare.product.one(d.CONVERSATIONS))["nodes"]
     contact = {"id": conversation["contact"]["id"], "conversation": {"id": conversation["id"]}}
-    heard = [(i["direction"], i["channel"], i["body"]) for i in await bare.thread(contact)]
+    heard = [(i["direction"], i["channelKind"], i["body"]) for i in await bare.thread(contact)]
     assert heard == [("INBOUND", "CUSTOM", "How much is it?")]
 
     # The request goes out on it.

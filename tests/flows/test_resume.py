@@ -384,7 +384,7 @@ async def test_what_happens_on_one_server_reaches_the_other_whatever_becomes_of_
 # ------------------------------------------------------------------------------------------- state + events = state
 _REQUEST = """id status version voidPending deliveryState sentVia linkCopiedAt discardedAt lastAttempt { status }
   amountPaid { minorUnits } amountDue { minorUnits } payments { id status }"""
-_MESSAGE = "id direction channel body deliveryStatus paymentRequests { id }"
+_MESSAGE = "id direction channelKind body deliveryStatus paymentRequests { id }"
 _CARD = "id kind status text paymentRequest { id } payment { id }"
 _CONVERSATION = "id unreadCount draft assignee { id } contact { id }"
 _CONTACT = """id name tags addresses { kind address optedOutAt } paymentSummary { currency requested { minorUnits }

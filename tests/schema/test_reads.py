@@ -540,7 +540,7 @@ async def test_a_message_that_is_being_sent_is_queued_for_clients(team: Team, ap
     )
     shown = await api.one(
         """query($ids: [ID!]!) { nodes(ids: $ids) { ... on Message {
-          deliveryStatus errorCode failureReason author via { id } retryOf { id } paymentRequests { id } } } }""",
+          deliveryStatus errorCode failureReason author channel { id } retryOf { id } paymentRequests { id } } } }""",
         {"ids": [public_id("msg", first.id), public_id("msg", second.id)]},
     )
     assert shown == [
@@ -549,7 +549,7 @@ async def test_a_message_that_is_being_sent_is_queued_for_clients(team: Team, ap
             "errorCode": "30006",
             "failureReason": "Landline",
             "author": None,
-            "via": {"id": numbers[0]},
+            "channel": {"id": numbers[0]},
             "retryOf": None,
             "paymentRequests": [],
         },
@@ -558,7 +558,7 @@ async def test_a_message_that_is_being_sent_is_queued_for_clients(team: Team, ap
             "errorCode": None,
             "failureReason": None,
             "author": "Agent",
-            "via": {"id": numbers[1]},
+            "channel": {"id": numbers[1]},
             "retryOf": {"id": public_id("msg", first.id)},
             "paymentRequests": [{"id": public_id("pr", request.id)}],
         },
@@ -616,7 +616,7 @@ async def test_a_card_tells_who_caused_it_and_which_money(team: Team, api: Api) 
 
 THREAD = """query($id: ID!, $n: Int) { conversation(id: $id) { eventCursor unreadCount contact { name } thread(last: $n) { nodes {
   __typename id occurredAt
-  ... on Message { body deliveryStatus via { displayName } paymentRequests { id status } }
+  ... on Message { body deliveryStatus channelKind channel { displayName } paymentRequests { id status } }
   ... on ActivityCard { kind text actor payment { id amount { amount } } paymentRequest { id number status
     amount { formatted } contact { id name } conversation { id } processor channel payments { id status } } } } } } }"""
 INBOX = """query($n: Int) { conversations(first: $n) { eventCursor nodes { id preview following assignee { name }
