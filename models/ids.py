@@ -19,6 +19,8 @@ PREFIXES: dict[str, str] = {
     "Channel": "chn",
     "Notification": "ntf",
     "ApiKey": "key",
+    "Viewer": "vwr",
+    "DashboardFigures": "dash",
 }
 
 # Crockford's alphabet: no i, l, o, u; in ASCII order, so that texts sort like the numbers.

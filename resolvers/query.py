@@ -25,16 +25,15 @@ from schema.connections import (
 from schema.contact import Contact, ContactConnection
 from schema.context import Info, RequestFilter
 from schema.conversation import Conversation, ConversationConnection
-from schema.dashboard import DashboardFigures
+from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.describe import field
-from schema.events import dashboard_figures
 from schema.failures import bad_request, not_found
 from schema.inputs.messages import MessagePreviewInput
 from schema.inputs.payment_requests import PaymentRequestFilter
 from schema.notification import NotificationConnection
 from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
-from schema.scalars import DashboardRange, Node, Role
+from schema.scalars import DashboardRange, Node
 from services.payments import payment_requests, request_sending
 
 Search = Annotated[
@@ -67,8 +66,7 @@ class Query:
 
     @field("The viewer.")
     async def viewer(self, info: Info) -> Viewer:
-        actor = (await begin(info)).viewer
-        return Viewer(name=actor.name, role=Role[actor.role], actor=actor)
+        return Viewer.from_actor((await begin(info)).viewer)
 
     @field("The viewer's account.")
     async def account(self, info: Info) -> Account:
@@ -201,5 +199,4 @@ class Query:
         info: Info,
         range: Annotated[DashboardRange, strawberry.argument(description="The period.")] = DashboardRange.LAST_30_DAYS,
     ) -> DashboardFigures:
-        await begin(info)
-        return await dashboard_figures(info, range)
+        return await dashboard_figures((await begin(info)).viewer.account_id, range)

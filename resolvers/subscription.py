@@ -49,7 +49,7 @@ DASHBOARD_INTERVAL_S = 1.0
 
 # Fields that depend on the user, not only on account and role: an operation that selects one can't be shared.
 PERSONAL_FIELDS = frozenset(
-    {("Conversation", "following"), ("NotificationAdded", "unreadCount"), ("NotificationsRead", "unreadCount")}
+    {("Conversation", "following"), ("NotificationAdded", "viewer"), ("NotificationsRead", "viewer")}
 )
 
 AfterEvent = Annotated[

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Self
+from uuid import uuid5
 
 import strawberry
 
 from models import errors, tables
-from models.ids import public_id
+from models.ids import PREFIXES, public_id
 from schema.context import Info
 from schema.describe import field
 from schema.scalars import (
@@ -76,11 +77,26 @@ class ApiKey(Node):
         )
 
 
-@strawberry.type(description="The viewer: a signed-in user or an API key.")
-class Viewer:
+def viewer_id(actor: Actor) -> strawberry.ID:
+    """The same in all sessions of a user."""
+    # The credential of an API key is its id; of the system's own actor it is a name.
+    key = actor.user_id or uuid5(actor.account_id, actor.credential)
+    return strawberry.ID(public_id(PREFIXES["Viewer"], key))
+
+
+@strawberry.type(description="The viewer: a signed-in user or an API key. Only the viewer can read it.")
+class Viewer(Node):
     name: str = strawberry.field(description="The user's name or the key's.")
     role: Role = strawberry.field(description="The viewer's role.")
     actor: strawberry.Private[Actor]
+
+    @classmethod
+    def from_actor(cls, actor: Actor) -> Self:
+        return cls(id=viewer_id(actor), name=actor.name, role=Role[actor.role], actor=actor)
+
+    @field("How many of the viewer's notifications are unread: the bell's number. 0 for an API key.")
+    async def unread_notification_count(self, info: Info) -> int:
+        return await info.context.reads.unread_count()
 
     @field("The signed-in person; null for an API key.")
     async def user(self, info: Info) -> User | None:

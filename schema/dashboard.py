@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
+from uuid import UUID
 
 import strawberry
 
+from models.ids import PREFIXES, public_id
 from schema.context import Info, event_cursor
 from schema.describe import field
-from schema.scalars import CurrencyCode, Cursor, DashboardRange, Money, money
+from schema.scalars import CurrencyCode, Cursor, DashboardRange, Money, Node, money
+from services.payments import dashboard
 from services.payments.dashboard import CurrencyFigures
 
 
@@ -71,8 +74,8 @@ class DashboardCurrencyFigures:
         )
 
 
-@strawberry.type(description="The account's figures for a period.")
-class DashboardFigures:
+@strawberry.type(description="The account's figures for a period. Their id names the period, not the time.")
+class DashboardFigures(Node):
     range: DashboardRange = strawberry.field(description="The period.")
     as_of: datetime = strawberry.field(description="When they were computed.")
     by_currency: list[DashboardCurrencyFigures] = strawberry.field(description="One entry per currency.")
@@ -83,3 +86,14 @@ class DashboardFigures:
     )
     async def event_cursor(self, info: Info) -> Cursor:
         return await event_cursor(info)
+
+
+async def dashboard_figures(account_id: UUID, range: DashboardRange) -> DashboardFigures:
+    as_of = datetime.now(UTC)
+    found = await dashboard.figures(account_id, range.name, as_of)
+    return DashboardFigures(
+        id=strawberry.ID(f"{public_id(PREFIXES['DashboardFigures'], account_id)}_{range.name}"),
+        range=range,
+        as_of=as_of,
+        by_currency=[DashboardCurrencyFigures.from_figures(row) for row in found],
+    )

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 from uuid import UUID
 
 import strawberry
 
-from schema.account import Account
+from schema.account import Account, Viewer
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
-from schema.dashboard import DashboardCurrencyFigures, DashboardFigures
+from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.describe import field
-from schema.notification import Notification
+from schema.notification import NotificationEdge
 from schema.payment_request import PaymentRequest
 from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
 from schema.thread import ActivityCard, Message, ThreadItem, thread_item
-from services.payments import dashboard
 
 
 class Gone(RuntimeError):
@@ -184,23 +182,23 @@ class AccountUpdated(Event):
 class NotificationAdded(Event):
     notification_row: strawberry.Private[UUID]
 
-    @field("What.")
-    async def notification(self, info: Info) -> Notification:
+    @field("The notification, as an edge to put before the list's first.")
+    async def edge(self, info: Info) -> NotificationEdge:
         row = await info.context.reads.notification(self.notification_row)
         if row is None:
             raise Gone(self.cursor)
-        return Notification.from_row(row)
+        return NotificationEdge.from_row(row)
 
-    @field("How many are unread now.")
-    async def unread_count(self, info: Info) -> int:
-        return await info.context.reads.unread_count()
+    @field("The viewer, with the number of unread notifications now.")
+    async def viewer(self, info: Info) -> Viewer:
+        return Viewer.from_actor(info.context.actor)
 
 
 @strawberry.type(description="The viewer has read notifications, perhaps in another tab or device.")
 class NotificationsRead(Event):
-    @field("How many are unread now.")
-    async def unread_count(self, info: Info) -> int:
-        return await info.context.reads.unread_count()
+    @field("The viewer, with the number of unread notifications now.")
+    async def viewer(self, info: Info) -> Viewer:
+        return Viewer.from_actor(info.context.actor)
 
 
 @strawberry.type(
@@ -214,15 +212,7 @@ class DashboardUpdated(Event):
 
     @field("The figures now.")
     async def figures(self, info: Info) -> DashboardFigures:
-        return await dashboard_figures(info, self.range)
-
-
-async def dashboard_figures(info: Info, range: DashboardRange) -> DashboardFigures:
-    as_of = datetime.now(UTC)
-    found = await dashboard.figures(info.context.actor.account_id, range.name, as_of)
-    return DashboardFigures(
-        range=range, as_of=as_of, by_currency=[DashboardCurrencyFigures.from_figures(row) for row in found]
-    )
+        return await dashboard_figures(info.context.actor.account_id, self.range)
 
 
 ConversationEvent: TypeAlias = Annotated[

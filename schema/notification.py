@@ -60,6 +60,10 @@ class NotificationEdge:
     )
     node: Notification = strawberry.field(description="The notification.")
 
+    @classmethod
+    def from_row(cls, row: tables.Notification) -> Self:
+        return cls(cursor=NOTIFICATIONS.cursor(row.seq), node=Notification.from_row(row))
+
 
 @strawberry.type(description="The viewer's notifications, newest first. Empty for an API key.")
 class NotificationConnection:
@@ -67,20 +71,15 @@ class NotificationConnection:
     nodes: list[Notification] = strawberry.field(description="The page.")
     page_info: PageInfo = strawberry.field(description="The page's position.")
 
-    @field("How many of all the viewer's notifications are unread.")
-    async def unread_count(self, info: Info) -> int:
-        return await info.context.reads.unread_count()
-
     @field("Position in the event log, read before the data: pass it to notificationEvents(after:).")
     async def event_cursor(self, info: Info) -> Cursor:
         return await event_cursor(info)
 
     @classmethod
     def from_slice(cls, page: Slice[tables.Notification]) -> Self:
-        nodes = [Notification.from_row(row) for row in page.rows]
-        cursors = [NOTIFICATIONS.cursor(row.seq) for row in page.rows]
+        edges = [NotificationEdge.from_row(row) for row in page.rows]
         return cls(
-            edges=[NotificationEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
-            nodes=nodes,
-            page_info=page.info(cursors),
+            edges=edges,
+            nodes=[edge.node for edge in edges],
+            page_info=page.info([edge.cursor for edge in edges]),
         )

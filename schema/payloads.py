@@ -9,7 +9,7 @@ import strawberry
 from graphql import get_named_type
 
 from models.errors import Refusal
-from schema.account import Account, ApiKey, Channel, Processor, User
+from schema.account import Account, ApiKey, Channel, Processor, User, Viewer
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
@@ -336,7 +336,9 @@ class RotateIdentitySecretPayload(MutationPayload):
 
 @strawberry.type(description="Answer of markNotificationsRead.")
 class MarkNotificationsReadPayload(MutationPayload):
-    unread_count: int = strawberry.field(default=0, description="How many are unread now; 0 when refused.")
+    viewer: Viewer | None = strawberry.field(
+        default=None, description="The viewer, with the number of unread notifications. " + _REFUSED
+    )
 
 
 @strawberry.interface(description="A sign-in's tokens. All null: refused, see userErrors.")

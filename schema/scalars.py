@@ -139,7 +139,7 @@ class PageInfo:
 @strawberry.interface(description="An object that can be fetched again by its id.")
 class Node:
     id: strawberry.ID = strawberry.field(
-        description="Unique over all types: a prefix that names the type, then 26 characters. Opaque to clients."
+        description="Unique over all types: a prefix that names the type, an underscore, and more. Opaque to clients."
     )
 
 

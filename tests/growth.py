@@ -42,7 +42,7 @@ REQUESTS = """query($filter: PaymentRequestFilter) { paymentRequests(first: 20, 
 SEARCH = """query($search: String) { conversations(first: 20, search: $search) { nodes { id preview contact { id name } } } }"""
 DASHBOARD = """query($range: DashboardRange!) { dashboard(range: $range) { byCurrency { currency requestsSent conversionRate
   requested { formatted } paidCount paid { formatted } outstanding { formatted } medianSecondsToPay } } }"""
-NOTIFICATIONS = "{ notifications(first: 50) { unreadCount nodes { id title readAt } } }"
+NOTIFICATIONS = "{ viewer { id unreadNotificationCount } notifications(first: 50) { nodes { id title readAt } } }"
 CREATE = """mutation($input: CreatePaymentRequestInput!) { createPaymentRequest(input: $input) {
   paymentRequest { id number status checkoutUrl } userErrors { code } } }"""
 SEND = """mutation($input: SendPaymentRequestInput!) { sendPaymentRequest(input: $input) {

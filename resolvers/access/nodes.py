@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
-from models.ids import parse_public_id
+from models.ids import parse_public_id, public_id
 from resolvers.access.loaders import Loaders
-from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User
+from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User, Viewer
 from schema.contact import Contact
 from schema.conversation import Conversation
+from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.notification import Notification
 from schema.payment_request import Payment, PaymentRequest
-from schema.scalars import Node
+from schema.scalars import DashboardRange, Node
 from schema.thread import ActivityCard, Message
 
 
@@ -35,6 +36,8 @@ class Nodes(Loaders):
         prefix = public_id.partition("_")[0]
         if prefix == "cch":
             return await self._conversation_channel(public_id)
+        if prefix == "dash":
+            return await self._dashboard(public_id)
         finder = _FINDERS.get(prefix)
         found = parse_public_id(public_id, prefix)
         return await finder(self, found) if finder is not None and found is not None else None
@@ -52,6 +55,17 @@ class Nodes(Loaders):
             if reach.connection.id == channel_id:
                 return ConversationChannel.from_reach(conversation, reach)
         return None
+
+    async def _dashboard(self, public_id: str) -> DashboardFigures | None:
+        head, _, period = public_id.removeprefix("dash_").partition("_")
+        of_account = parse_public_id(f"dash_{head}", "dash") == self._account_id
+        if not of_account or period not in DashboardRange.__members__:
+            return None
+        return await dashboard_figures(self._account_id, DashboardRange[period])
+
+    async def viewer_node(self, id: UUID) -> Viewer | None:
+        viewer = Viewer.from_actor(self.viewer)
+        return viewer if viewer.id == public_id("vwr", id) else None
 
     async def payment_node(self, id: UUID) -> Payment | None:
         """A payment has the id of its first fact."""
@@ -74,6 +88,7 @@ def _finder(
 
 _FINDERS: dict[str, Callable[[Nodes, UUID], Awaitable[Node | None]]] = {
     "acc": Nodes.account_node,
+    "vwr": Nodes.viewer_node,
     "usr": _finder(Nodes.user, User.from_row),
     "key": _finder(Nodes.api_key, ApiKey.from_row),
     "chn": _finder(Nodes.channel, Channel.from_row),

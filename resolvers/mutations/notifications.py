@@ -11,6 +11,7 @@ from models.errors import Invalid
 from models.event_log import Cursor as EventCursor
 from models.event_log import CursorInvalid
 from resolvers.mutations.fields import mutation
+from schema.account import Viewer
 from schema.connections import NOTIFICATIONS
 from schema.context import Info
 from schema.failures import ApiError
@@ -42,4 +43,5 @@ class NotificationMutations:
         input: Annotated[MarkNotificationsReadInput, strawberry.argument(description="Which ones were read.")],
     ) -> MarkNotificationsReadPayload:
         seq = _log_number(input.up_to, info.context.actor.account_id)
-        return MarkNotificationsReadPayload(unread_count=await notifications.mark_read(info.context.actor, seq))
+        await notifications.mark_read(info.context.actor, seq)
+        return MarkNotificationsReadPayload(viewer=Viewer.from_actor(info.context.actor))

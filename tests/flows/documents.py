@@ -50,9 +50,8 @@ SAVE_DRAFT = (
     f"mutation($input: SaveDraftInput!) {{ saveDraft(input: $input) {{ conversation {{ id draft }} {ERRORS} }} }}"
 )
 ASSIGN = f"mutation($input: AssignConversationInput!) {{ assignConversation(input: $input) {{ conversation {{ id assignee {{ id }} }} {ERRORS} }} }}"
-NOTIFICATIONS_READ = (
-    f"mutation($upTo: Cursor!) {{ markNotificationsRead(input: {{ upTo: $upTo }}) {{ unreadCount {ERRORS} }} }}"
-)
+NOTIFICATIONS_READ = f"""mutation($upTo: Cursor!) {{ markNotificationsRead(input: {{ upTo: $upTo }}) {{
+  viewer {{ unreadNotificationCount }} {ERRORS} }} }}"""
 
 REQUEST = f"query($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST_FIELDS} }} }}"
 COMPOSER = """query($id: ID!, $channelId: ID!) { paymentRequest(id: $id) { composerInsert(channelId: $channelId) {
@@ -72,9 +71,7 @@ CONTACT = """query($id: ID!) { contact(id: $id) { id name tags
     openCount paidCount overdueCount firstPaidAt }
   payments(first: 100) { totalCount nodes { id status amount { minorUnits } } } } }"""
 SETTINGS = "{ account { id name defaultCurrency paymentSettings { defaultProcessor processors { id kind connected webhookUrl keyHint } } } }"
-NOTIFICATIONS = (
-    "{ notifications(first: 50) { unreadCount eventCursor nodes { id kind title body readAt paymentRequest { id } } } }"
-)
+NOTIFICATIONS = "{ notifications(first: 50) { eventCursor nodes { id kind title body readAt paymentRequest { id } } } }"
 DASHBOARD = """{ dashboard { asOf byCurrency { currency requestsSent requested { minorUnits } paidCount paid { minorUnits }
   outstanding { minorUnits } } } }"""
 
@@ -99,8 +96,8 @@ CONTACT_EVENTS = f"""subscription($id: ID!, $after: Cursor) {{ contactPaymentEve
   ... on PaymentRequestUpdated {{ cursor contactId paymentRequest {{ id status }} }}
   ... on ContactUpdated {{ cursor contact {{ id paymentSummary {{ paid {{ minorUnits }} }} }} }} }} }}"""
 NOTIFICATION_EVENTS = f"""subscription($after: Cursor) {{ notificationEvents(after: $after) {{ {_EVENT}
-  ... on NotificationAdded {{ cursor unreadCount notification {{ id kind title paymentRequest {{ id }} }} }}
-  ... on NotificationsRead {{ cursor unreadCount }} }} }}"""
+  ... on NotificationAdded {{ cursor viewer {{ unreadNotificationCount }} edge {{ node {{ id kind title paymentRequest {{ id }} }} }} }}
+  ... on NotificationsRead {{ cursor viewer {{ unreadNotificationCount }} }} }} }}"""
 DASHBOARD_EVENTS = f"""subscription {{ dashboardEvents {{ {_EVENT}
   ... on DashboardUpdated {{ cursor figures {{ byCurrency {{ currency paidCount paid {{ minorUnits }} }} }} }} }} }}"""
 FOLLOWING = """subscription($after: Cursor) { inboxEvents(after: $after) { __typename

@@ -155,7 +155,8 @@ def selection(kind: Any, depth: int, seen: Callable[[str, str], None]) -> str:
         elif depth > 0:
             seen(named.name, name)
             few = "(first: 5)" if "first" in one.args else ""
-            parts.append(f"{name}{few} {{ {selection(child, depth - 1, seen)} }}")
+            below = depth if name == "edge" else depth - 1  # an event's edge only adds a cursor
+            parts.append(f"{name}{few} {{ {selection(child, below, seen)} }}")
         elif "id" in getattr(child, "fields", {}):
             seen(named.name, name)
             parts.append(f"{name} {{ __typename id }}")
@@ -263,6 +264,8 @@ def foreign_to(known: str) -> str:
     prefix = known.rpartition("_")[0]
     if prefix.startswith("cch_"):
         return f"{public_id('cch', uuid7())}_{public_id('x', uuid7()).partition('_')[2]}"
+    if prefix.startswith("dash_"):
+        return f"{public_id('dash', uuid7())}_{known.split('_', 2)[2]}"
     return public_id(prefix, uuid7())
 
 
@@ -361,7 +364,7 @@ async def furnish(team: Team, *, mark: str) -> House:
     key = await new_key(team, "VIEWER")
     seen = await team.product.gql(
         """query($c: ID!, $p: ID!) {
-          viewer { user { id } } account { id }
+          viewer { id user { id } } account { id } dashboard { id }
           conversation(id: $c) { channels { id } eventCursor thread(first: 100) { edges { cursor } nodes { __typename id } } }
           paymentRequest(id: $p) { payments { id } }
           contacts(first: 1) { edges { cursor } }
@@ -377,6 +380,8 @@ async def furnish(team: Team, *, mark: str) -> House:
     house.ids = {
         "account": seen["account"]["id"],
         "user": seen["viewer"]["user"]["id"],
+        "viewer": seen["viewer"]["id"],
+        "dashboard": seen["dashboard"]["id"],
         "apiKey": key["apiKey"]["id"],
         "contact": maria["id"],
         "twin": ben["id"],

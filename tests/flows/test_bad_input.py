@@ -733,7 +733,6 @@ def _problem(case: Case, answer: dict[str, Any]) -> str | None:
         return f"top-level {answer['errors']}"
     (payload,) = answer["data"].values()
     errors = payload.pop("userErrors")
-    payload.pop("unreadCount", None)
     if case.code == "VERSION_CONFLICT" and payload.pop("paymentRequest") is None:
         return "answered no current object"
     if any(payload.values()):

@@ -279,16 +279,16 @@ async def test_s23_the_team_is_notified_once(team: Team) -> None:
         await opened(feed)
         await team.pay(request)
         added = await feed.until("NotificationAdded")
-        assert (added["notification"]["kind"], added["notification"]["paymentRequest"]["id"]) == (
+        assert (added["edge"]["node"]["kind"], added["edge"]["node"]["paymentRequest"]["id"]) == (
             "PAYMENT_RECEIVED",
             request["id"],
         )
-        assert added["unreadCount"] == 1
+        assert added["viewer"]["unreadNotificationCount"] == 1
         listed = await team.product.one(d.NOTIFICATIONS)
         assert [n["kind"] for n in listed["nodes"]] == ["PAYMENT_RECEIVED"]
         read = await team.product.one(d.NOTIFICATIONS_READ, {"upTo": listed["eventCursor"]})
-        assert read["unreadCount"] == 0
-        assert (await feed.until("NotificationsRead"))["unreadCount"] == 0
+        assert read["viewer"]["unreadNotificationCount"] == 0
+        assert (await feed.until("NotificationsRead"))["viewer"]["unreadNotificationCount"] == 0
 
 
 async def test_s24_the_contacts_record_updates_itself(team: Team) -> None:

@@ -86,7 +86,7 @@ async def test_a_cursor_gives_exactly_what_was_missed_in_order_on_every_feed(tea
             await team.send(request)
             await team.pay(request)
         await writes(team, "SMS", "+14155552601", "Paid!")
-        await feeds["notifications"].until("NotificationAdded", notification__paymentRequest__id=requests[1]["id"])
+        await feeds["notifications"].until("NotificationAdded", edge__node__paymentRequest__id=requests[1]["id"])
         await fees_told()
         for feed in feeds.values():
             with contextlib.suppress(TimeoutError):

@@ -83,6 +83,8 @@ NODES = {
     "lost": "Message",
     "card": "ActivityCard",
     "notification": "Notification",
+    "viewer": "Viewer",
+    "dashboard": "DashboardFigures",
 }
 DEEP = ("Contact", "Conversation", "ConversationChannel", "PaymentRequest")  # read one level further down
 
@@ -212,7 +214,7 @@ async def fields(world: World) -> list[str]:
                 wrong.append(f"{role} {name}: {leaks(answer, words)} {answer.get('errors')}")
         for kind, document in nodes.items():
             answer = await probes.ask(world.product, document, {"id": world.ids[kind]}, world.tokens[role])
-            hidden = (kind == "apiKey" and role != "OWNER") or (kind == "notification" and role != "OWNER")
+            hidden = (kind == "apiKey" and role != "OWNER") or (kind in ("notification", "viewer") and role != "OWNER")
             if answer.get("errors") or (answer["data"]["node"] is None) is not hidden or leaks(answer, words):
                 wrong.append(f"{role} {kind}: {leaks(answer, words)} {answer}")
     # The words would be found, were they there.
@@ -433,7 +435,7 @@ async def nothing_foreign_is_pushed(world: World) -> None:
             "inboxEvents": ("PaymentRequestUpdated", paid),
             "conversationEvents": ("PaymentRequestUpdated", paid),
             "contactPaymentEvents": ("PaymentRequestUpdated", paid),
-            "notificationEvents": ("NotificationAdded", {"notification__paymentRequest__id": mine["id"]}),
+            "notificationEvents": ("NotificationAdded", {"edge__node__paymentRequest__id": mine["id"]}),
             "dashboardEvents": ("DashboardUpdated", {}),
         }
         for (role, name), feed in opened.items():

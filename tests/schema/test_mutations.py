@@ -304,15 +304,20 @@ async def test_an_api_key_is_shown_once_and_can_be_revoked(team: Team, api: Api)
 async def test_notifications_are_read_up_to_a_cursor_of_either_kind(team: Team, api: Api) -> None:
     user = await tables.User.get(id=team.agent.user_id)
     rows = [await factories.notification(user) for _ in range(3)]
-    document = "mutation($upTo: Cursor!) { markNotificationsRead(input: { upTo: $upTo }) { unreadCount userErrors { code field } } }"
-    edges = (await api.one("{ notifications { edges { cursor node { id } } unreadCount eventCursor } }"))["edges"]
+    document = """mutation($upTo: Cursor!) { markNotificationsRead(input: { upTo: $upTo }) {
+      viewer { unreadNotificationCount } userErrors { code field } } }"""
+    edges = (await api.one("{ notifications { edges { cursor node { id } } eventCursor } }"))["edges"]
     assert edges[-1]["node"]["id"] == public_id("ntf", rows[0].id)
-    assert await api.one(document, {"upTo": edges[-1]["cursor"]}) == {"unreadCount": 2, "userErrors": []}
+    assert await api.one(document, {"upTo": edges[-1]["cursor"]}) == {
+        "viewer": {"unreadNotificationCount": 2},
+        "userErrors": [],
+    }
     head = (await api.one("{ notifications { eventCursor } }"))["eventCursor"]
-    assert await api.one(document, {"upTo": head}) == {"unreadCount": 0, "userErrors": []}
+    assert await api.one(document, {"upTo": head}) == {"viewer": {"unreadNotificationCount": 0}, "userErrors": []}
     theirs = EventCursor("epoch", UUID(int=1), 5).encode()
     for wrong in ("nonsense", theirs):
         answer = await api.one(document, {"upTo": wrong})
+        assert answer["viewer"] is None
         assert answer["userErrors"] == [{"code": "INVALID", "field": ["input", "upTo"]}]
 
 

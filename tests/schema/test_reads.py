@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -119,8 +120,39 @@ async def test_the_viewer_is_a_person_or_a_key(team: Team, api: Api) -> None:
     )
     program = await api.one(document, viewer=key)
     assert (program["name"], program["user"]) == ("Robot", None)
-    own = await api.one("{ notifications { nodes { id } unreadCount } }", viewer=key)
-    assert own == {"nodes": [], "unreadCount": 0}
+    own = await api.all("{ notifications { nodes { id } } viewer { unreadNotificationCount } }", viewer=key)
+    assert own == {"notifications": {"nodes": []}, "viewer": {"unreadNotificationCount": 0}}
+
+
+async def test_the_viewer_has_an_id_that_is_its_own(team: Team, api: Api) -> None:
+    def key(credential: str) -> Actor:
+        return Actor(
+            account_id=team.account.id, role="AGENT", user_id=None, name="Key", kind="api_key", credential=credential
+        )
+
+    again = replace(team.agent, credential="another session")
+    viewers = [team.agent, team.owner, key("one"), key("two")]
+    ids = [(await api.one("{ viewer { id } }", viewer=viewer))["id"] for viewer in viewers]
+    assert len(set(ids)) == len(viewers)
+    assert (await api.one("{ viewer { id } }", viewer=again))["id"] == ids[0]
+    for viewer, own in zip(viewers, ids, strict=True):
+        found = [await api.one("query($id: ID!) { node(id: $id) { id } }", {"id": id}, viewer=viewer) for id in ids]
+        assert found == [{"id": id} if id == own else None for id in ids]
+
+
+async def test_figures_have_one_id_per_period(team: Team, api: Api) -> None:
+    document = "query($id: ID!) { node(id: $id) { ... on DashboardFigures { id range byCurrency { paidCount } } } }"
+    them, _ = await another_account()
+    ids = set()
+    for period in ("TODAY", "ALL_TIME"):
+        shown = await api.one(f"{{ dashboard(range: {period}) {{ id range byCurrency {{ paidCount }} }} }}")
+        assert await api.one(document, {"id": shown["id"]}) == shown
+        assert await api.one(document, {"id": shown["id"]}, viewer=them) is None
+        assert await api.one(document, {"id": shown["id"].replace(period, "NEVER")}) is None
+        ids.add(shown["id"])
+    assert len(ids) == 2
+    for wrong in ("dash_", "dash__TODAY", "dash_TODAY", public_id("dash", team.account.id)):
+        assert await api.one(document, {"id": wrong}) is None
 
 
 async def test_api_keys_are_for_owners(team: Team, api: Api) -> None:

@@ -50,10 +50,10 @@ CONTACT = f"""subscription($id: ID!, $after: Cursor) {{ contactPaymentEvents(con
   ... on PaymentRequestUpdated {{ previousStatus paymentRequest {{ id status }} }}
   ... on ContactUpdated {{ contact {{ id paymentSummary {{ openCount }} payments {{ eventCursor }} }} }} }} }}"""
 NOTIFICATIONS = f"""subscription($after: Cursor) {{ notificationEvents(after: $after) {{ {EVENTS}
-  ... on NotificationAdded {{ notification {{ id title }} unreadCount }}
-  ... on NotificationsRead {{ unreadCount }} }} }}"""
+  ... on NotificationAdded {{ edge {{ cursor node {{ id title }} }} viewer {{ id unreadNotificationCount }} }}
+  ... on NotificationsRead {{ viewer {{ id unreadNotificationCount }} }} }} }}"""
 DASHBOARD = f"""subscription {{ dashboardEvents(range: TODAY) {{ {EVENTS}
-  ... on DashboardUpdated {{ figures {{ range eventCursor byCurrency {{ requestsSent outstanding {{ amount }} }} }} }} }} }}"""
+  ... on DashboardUpdated {{ figures {{ id range eventCursor byCurrency {{ requestsSent outstanding {{ amount }} }} }} }} }} }}"""
 
 
 async def create(team: Team, key: str = "key-number-1") -> tables.PaymentRequest:
@@ -198,12 +198,15 @@ async def test_notifications_go_to_their_own_person(team: Team, api: Api) -> Non
                 row = await factories_notification(user)
                 changed.notification(row)
         added = await event(mine)
-        assert added["notification"]["title"] == f"For {users['a'].name}"
-        assert added["unreadCount"] == 1
-        assert (await event(theirs))["notification"]["title"] == f"For {users['o'].name}"
+        listed = await api.one("{ notifications { edges { cursor node { id title } } } }")
+        assert added["edge"] == listed["edges"][0]
+        assert added["edge"]["node"]["title"] == f"For {users['a'].name}"
+        assert added["viewer"]["unreadNotificationCount"] == 1
+        assert (await event(theirs))["edge"]["node"]["title"] == f"For {users['o'].name}"
         await notifications.mark_read(team.agent, None)
         read = await event(mine)
-        assert (read["__typename"], read["unreadCount"]) == ("NotificationsRead", 0)
+        assert (read["__typename"], read["viewer"]["unreadNotificationCount"]) == ("NotificationsRead", 0)
+        assert read["viewer"] == await api.one("{ viewer { id unreadNotificationCount } }")
         await notifications.mark_read(team.owner, None)
         assert (await event(theirs))["__typename"] == "NotificationsRead"
 
@@ -231,6 +234,7 @@ async def test_the_dashboard_begins_with_figures_and_coalesces_changes(
         first = await event(stream)
         assert first["figures"]["byCurrency"] == []
         assert first["figures"]["eventCursor"] == first["cursor"]
+        assert first["figures"]["id"] == (await api.one("{ dashboard(range: TODAY) { id } }"))["id"]
         for n, request in enumerate(requests):
             await send(team, request, f"key-of-sending-{n}")
         seen: list[dict[str, Any]] = []
