@@ -20,6 +20,7 @@ from services.payments import (
     voids,
 )
 from services.sandbox import channels, fees, hosted_page, scenarios, webhooks
+from services.team import assignments
 from services.web_chat import visits
 
 JOB_MODULES: Final[tuple[ModuleType, ...]] = (
@@ -49,5 +50,6 @@ JOB_MODULES: Final[tuple[ModuleType, ...]] = (
     hosted_page,
     scenarios,
     webhooks,
+    assignments,
     visits,
 )

@@ -230,6 +230,12 @@ class AlreadySent(Refusal):
     code = "ALREADY_SENT"
 
 
+class LastOwner(Refusal):
+    """This is the account's last active OWNER; make another user OWNER first."""
+
+    code = "LAST_OWNER"
+
+
 class SignInFailed(Refusal):
     """Email address or password is wrong."""
 

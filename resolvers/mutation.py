@@ -14,6 +14,7 @@ from resolvers.mutations.payment_requests import PaymentRequestMutations
 from resolvers.mutations.payments import PaymentMutations
 from resolvers.mutations.processors import ProcessorMutations
 from resolvers.mutations.sign_in import SignInMutations
+from resolvers.mutations.team import TeamMutations
 
 
 @strawberry.type(
@@ -31,5 +32,6 @@ class Mutation(
     ProcessorMutations,
     ChannelMutations,
     NotificationMutations,
+    TeamMutations,
 ):
     pass

@@ -40,6 +40,7 @@ from schema.events import (
 )
 from schema.failures import bad_request, not_found
 from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
+from services.accounts import users
 from services.core import merged_rows
 from services.core.event_hub import Hub, ResyncNeeded, Start, Wants, follow
 from services.messaging import contact_merging
@@ -147,6 +148,7 @@ _EVENT_MAKERS: dict[str, Callable[[LogEntry, Cursor], Event | None]] = {
     "processor.updated": _account,
     "channel.updated": _account,
     "api_key.updated": _account,
+    users.UPDATED: _account,
     "notification.created": _notification,
     "notification.read": _notifications_read,
 }

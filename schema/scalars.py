@@ -476,6 +476,9 @@ class UserErrorCode(Enum):
         "CONFIRMATION_REQUIRED", description="Repeat the mutation with the confirmation that `field` names."
     )
     VERSION_CONFLICT = value("VERSION_CONFLICT", description="The object has changed since you read it.")
+    LAST_OWNER = value(
+        "LAST_OWNER", description="The account's last active OWNER stays: make another user OWNER first."
+    )
     SIGN_IN_FAILED = value("SIGN_IN_FAILED", description="Email address, password or refresh token is wrong.")
     RATE_LIMITED = value("RATE_LIMITED", description="Too many attempts: wait.")
     IDEMPOTENCY_CONCURRENT_REQUEST = value(

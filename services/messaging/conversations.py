@@ -50,7 +50,7 @@ async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> C
         with refusals:
             conversation = await _lock(actor, conversation_id)
         with refusals:
-            if user_id is not None and not await User.exists(id=user_id, account_id=actor.account_id, disabled_at=None):
+            if user_id is not None and not await _lock_active_user(actor.account_id, user_id):
                 raise NotFound(field="userId")
         refusals.raise_any()
         if conversation.assignee_id != user_id:
@@ -101,6 +101,12 @@ async def _lock(actor: Actor, conversation_id: UUID) -> Conversation:
     if row is None:
         raise NotFound(field="conversationId")
     return row
+
+
+async def _lock_active_user(account_id: UUID, user_id: UUID) -> bool:
+    # The lock: disabling the user frees assignments that are committed before it.
+    active = User.filter(id=user_id, account_id=account_id, disabled_at=None)
+    return await active.select_for_update(no_key=True).first() is not None
 
 
 async def _store_field(changed: Change, conversation: Conversation, field: str, value: object) -> None:

@@ -39,7 +39,7 @@ from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
 from models.tables import Message, PaymentRequest
 from resolvers.assemble import build_schema as build_our_schema
-from services.accounts import accounts, login
+from services.accounts import accounts, authentication, login, users
 from services.sandbox import channels
 from tests import factories
 from tests.contracts.stripe_server import SECRET_KEY, WEBHOOK_SECRET
@@ -375,6 +375,11 @@ async def furnish(team: Team, *, mark: str) -> House:
         {"c": maria["conversation"]["id"], "p": house.requests["paid"]["id"]},
         token=team.owner,
     )
+    owner = await authentication.authenticate(team.owner)
+    assert owner is not None
+    mate = await users.add(
+        owner, email=f"{harness.key()}@example.com", name=f"Mate {mark}", role="AGENT", password=PASSWORD
+    )
     thread = seen["conversation"]["thread"]
     by_type = {item["__typename"]: item["id"] for item in thread["nodes"] if item["id"] != lost}
     house.ids = {
@@ -382,6 +387,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "user": seen["viewer"]["user"]["id"],
         "viewer": seen["viewer"]["id"],
         "dashboard": seen["dashboard"]["id"],
+        "mate": public_id("usr", mate.id),
         "apiKey": key["apiKey"]["id"],
         "contact": maria["id"],
         "twin": ben["id"],
@@ -576,6 +582,9 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "disconnectProcessor": {"processorId": w.stripe},
         "disconnectChannel": {"channelId": w.off["twilio"]},
         "revokeApiKey": {"apiKeyId": w.ids["apiKey"]},
+        "updateUser": {"userId": w.ids["mate"], "name": "Mate", "role": "VIEWER"},
+        "disableUser": {"userId": w.ids["mate"]},
+        "enableUser": {"userId": w.ids["mate"]},
         "signIn": {"email": w.email, "password": PASSWORD},
         "markNotificationsRead": {"upTo": w.cursors["event"]},
         "refreshSession": {"refreshToken": w.refresh_token},

@@ -90,6 +90,7 @@ LIMITS = {
     "connectChannel.input.displayName": 120,
     "connectChannel.input.sender": 254,
     "connectChannel.input.credentials.value": 1000,
+    "updateUser.input.name": 120,
 }
 # Texts with another answer than TOO_LONG, BLANK or INVALID: what they are is a secret, or only looked up.
 LOOKED_UP = {
@@ -118,6 +119,7 @@ BLANKS = (
     "updateAccount.input.locale",
     "updateAccount.input.timeZone",
     "updateAccount.input.linkMessageTemplate",
+    "updateUser.input.name",
 )
 # Every value of their type is valid.
 HARMLESS = {
@@ -568,6 +570,8 @@ CASES = [
         ("upTo", lambda w: w.other.cursors["event"], "INVALID"),
         ("upTo", lambda w: w.cursors["contacts"], "INVALID"),
     ),
+    *of("updateUser", ("role", "VIEWER", "LAST_OWNER", SAME, {"userId": lambda w: w.ids["user"]})),
+    *of("disableUser", ("userId", lambda w: w.ids["user"], "LAST_OWNER")),
 ]
 
 # A value of another type than the schema's, for each type: refused as a whole, before anything runs.

@@ -58,9 +58,13 @@ MAY: dict[str, set[str]] = {
     "rotateIdentitySecret": ADMINS,
     "createApiKey": OWNER,
     "revokeApiKey": OWNER,
+    "updateUser": OWNER,
+    "disableUser": OWNER,
+    "enableUser": OWNER,
 }
 # What only a person can do: an API key has no notifications, whatever its role, and manages keys only where it was let.
 PERSONAL = {"followConversation", "markNotificationsRead", "createApiKey", "revokeApiKey"}
+PERSONAL |= {"updateUser", "disableUser", "enableUser"}
 
 
 @pytest.fixture(autouse=True)

@@ -370,6 +370,9 @@ INPUTS: dict[str, dict[str, Any]] = {
     "testChannel": {"channelId": "chn"},
     "disconnectChannel": {"channelId": "chn"},
     "rotateIdentitySecret": {"channelId": "chn"},
+    "updateUser": {"userId": "usr", "name": "Ada"},
+    "disableUser": {"userId": "usr"},
+    "enableUser": {"userId": "usr"},
 }
 REFERENCES = {
     "apiKeyId": "key",

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from models import vault
-from models.errors import Invalid, NotFound, SignInFailed
+from models.errors import Invalid, LastOwner, NotFound, SignInFailed
 from models.ids import public_id
 from models.tables import Account, AuditEntry, RefreshToken, User
 from services.accounts import accounts, authentication, login, sessions, users
@@ -54,12 +54,12 @@ async def test_the_last_active_owner_keeps_the_role(actor: Actor, owner: User) -
     other = await add(actor, "second@acme.test", "OWNER")
     await users.disable(actor, other.id)
     for attempt in (users.set_role(actor, owner.id, "ADMIN"), users.disable(actor, owner.id)):
-        with pytest.raises(Invalid, match="last active OWNER"):
+        with pytest.raises(LastOwner, match="last active OWNER"):
             await attempt
     assert (await users.set_role(actor, owner.id, "OWNER")).role == "OWNER"
     await users.enable(actor, other.id)
     assert (await users.set_role(actor, owner.id, "VIEWER")).role == "VIEWER"
-    with pytest.raises(Invalid, match="last active OWNER"):
+    with pytest.raises(LastOwner, match="last active OWNER"):
         await users.disable(actor, other.id)
 
 
@@ -68,7 +68,7 @@ async def test_two_owners_who_remove_each_other_at_once_leave_one(actor: Actor, 
     ended = await asyncio.gather(
         users.disable(actor, owner.id), users.set_role(actor, other.id, "ADMIN"), return_exceptions=True
     )
-    assert sorted(type(one).__name__ for one in ended) == ["Invalid", "User"]
+    assert sorted(type(one).__name__ for one in ended) == ["LastOwner", "User"]
     assert await User.filter(role="OWNER", disabled_at=None).count() == 1
 
 

@@ -1,0 +1,1 @@
+"""The team: invitations, passwords, profiles, and what disabling a user frees."""

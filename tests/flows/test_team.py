@@ -1,0 +1,117 @@
+"""The team through the API: users are changed and disabled, and their open sockets follow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from models.ids import public_id
+from models.tables import AuditEntry, Conversation, User
+from services.accounts import authentication, login, users
+from services.accounts.sessions import Tokens
+from tests.flows import documents as d
+from tests.flows import harness, probes
+from tests.flows.conftest import Team
+from tests.flows.harness import PASSWORD, Product
+from tests.flows.test_sign_in import closed, subscribed
+
+UPDATE = f"mutation($input: UpdateUserInput!) {{ updateUser(input: $input) {{ user {{ id name role }} {d.ERRORS} }} }}"
+DISABLE = f"mutation($input: DisableUserInput!) {{ disableUser(input: $input) {{ user {{ disabled }} {d.ERRORS} }} }}"
+ENABLE = f"mutation($input: EnableUserInput!) {{ enableUser(input: $input) {{ user {{ disabled }} {d.ERRORS} }} }}"
+WITHIN_S = 5.0
+
+
+@pytest.fixture
+async def product(database: str, events_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Product]:
+    probes.hash_quickly(monkeypatch)
+    async with harness.in_process(database, events_url, LOGIN_ADDRESS_LIMIT="1000/minute") as running:
+        yield running
+
+
+async def mate(team: Team, role: str = "AGENT") -> tuple[User, Tokens]:
+    """A further user, signed in."""
+    owner = await authentication.authenticate(team.owner)
+    assert owner is not None
+    email = f"nora-{harness.key()}@example.com"
+    user = await users.add(owner, email=email, name="Nora", role=role, password=PASSWORD)
+    return user, await login.sign_in(email, PASSWORD, client_address=None)
+
+
+async def ask(team: Team, document: str, input: dict[str, Any], token: str | None = None) -> Any:
+    return await team.product.one(document, {"input": input}, token=token or team.owner)
+
+
+async def eventually(check: Any) -> None:
+    async with asyncio.timeout(10):
+        while not await check():
+            await asyncio.sleep(0.05)
+
+
+async def test_a_lowered_role_ends_the_socket_within_five_seconds_and_holds_after_reconnecting(bare: Team) -> None:
+    user, tokens = await mate(bare)
+    async with AsyncExitStack() as stack:
+        theirs = await subscribed(stack, bare.product, tokens.access_token)
+        own = await subscribed(stack, bare.product, bare.owner)
+        started = time.monotonic()
+        changed = await ask(bare, UPDATE, {"userId": public_id("usr", user.id), "role": "VIEWER", "name": "Nora B."})
+        assert (changed["user"]["role"], changed["user"]["name"], changed["userErrors"]) == ("VIEWER", "Nora B.", [])
+        assert await closed(theirs) == 4403
+        assert time.monotonic() - started < WITHIN_S
+        again = await subscribed(stack, bare.product, tokens.access_token)
+        await again.send('{"type":"ping"}')
+        assert own.close_code is None
+    refused = await bare.product.one(d.CREATE_CONTACT, {"input": {"name": "Zoe"}}, token=tokens.access_token)
+    assert [e["code"] for e in refused["userErrors"]] == ["FORBIDDEN"]
+
+
+async def test_disabling_ends_sockets_and_tokens_and_frees_the_conversations(bare: Team) -> None:
+    user, tokens = await mate(bare)
+    contact = await bare.contact("Maria")
+    conversation = contact["conversation"]["id"]
+    given = {"conversationId": conversation, "userId": public_id("usr", user.id)}
+    await bare.product.ok(d.ASSIGN, given, token=bare.owner)
+    async with AsyncExitStack() as stack:
+        theirs = await subscribed(stack, bare.product, tokens.access_token)
+        started = time.monotonic()
+        assert (await ask(bare, DISABLE, {"userId": given["userId"]}))["user"] == {"disabled": True}
+        assert await closed(theirs) == 4403
+        assert time.monotonic() - started < WITHIN_S
+    answer = await bare.product.raw("{ account { name } }", token=tokens.access_token)
+    assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+
+    async def free() -> bool:
+        return (await Conversation.get(id=probes.row_id(conversation))).assignee_id is None
+
+    await eventually(free)
+    refused = await bare.product.one(d.ASSIGN, {"input": given}, token=bare.owner)
+    assert [e["code"] for e in refused["userErrors"]] == ["NOT_FOUND"]
+    assert (await ask(bare, ENABLE, {"userId": given["userId"]}))["user"] == {"disabled": False}
+    entries = await AuditEntry.filter(subject=given["userId"]).order_by("id")
+    assert [entry.action for entry in entries] == ["user.created", "user.disabled", "user.enabled"]
+
+
+async def test_an_open_settings_page_sees_changed_users(bare: Team) -> None:
+    user, _ = await mate(bare)
+    document = (
+        "subscription { inboxEvents { __typename ... on Event { cursor } ... on AccountUpdated { account { id } } } }"
+    )
+    async with bare.product.subscribe(document, token=bare.owner) as feed:
+        assert (await feed.next())["__typename"] == "Subscribed"
+        await ask(bare, UPDATE, {"userId": public_id("usr", user.id), "name": "Nora C."})
+        assert (await feed.next())["__typename"] == "AccountUpdated"
+
+
+async def test_the_last_owner_stays_also_when_two_owners_remove_each_other(bare: Team) -> None:
+    second, tokens = await mate(bare, "OWNER")
+    first = (await bare.product.one("{ viewer { user { id } } }", token=bare.owner))["user"]["id"]
+    # The later request may already be FORBIDDEN or UNAUTHENTICATED; tests/services/accounts/test_users.py sees the rule itself.
+    await asyncio.gather(
+        bare.product.raw(DISABLE, {"input": {"userId": public_id("usr", second.id)}}, token=bare.owner),
+        bare.product.raw(UPDATE, {"input": {"userId": first, "role": "AGENT"}}, token=tokens.access_token),
+    )
+    assert await User.filter(account_id=second.account_id, role="OWNER", disabled_at=None).count() == 1
