@@ -12,7 +12,7 @@ from models import tables
 from models.errors import Refusal
 from models.ids import parse_public_id, public_id
 from models.ledger import OUTSTANDING
-from schema.account import Processor
+from schema.account import Channel, Processor
 from schema.connections import PAYMENT_REQUESTS, Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
@@ -323,11 +323,18 @@ class PaymentRequest(Node):
         )
 
     @field("The kind of channel chosen when it was made; null: none was.")
-    async def channel(self, info: Info) -> ChannelKind | None:
-        if self.row.channel_connection_id is None:
-            return None
-        row = await info.context.reads.channel(self.row.channel_connection_id)
+    async def channel_kind(self, info: Info) -> ChannelKind | None:
+        row = await self._channel(info)
         return ChannelKind[row.kind] if row is not None else None
+
+    @field("The channel chosen when it was made; null: none was.")
+    async def channel(self, info: Info) -> Channel | None:
+        row = await self._channel(info)
+        return Channel.from_row(row) if row is not None else None
+
+    async def _channel(self, info: Info) -> tables.ChannelConnection | None:
+        id = self.row.channel_connection_id
+        return await info.context.reads.channel(id) if id is not None else None
 
     @field("The processor.")
     async def processor(self, info: Info) -> ProcessorKind:

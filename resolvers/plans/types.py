@@ -287,7 +287,8 @@ TYPES: Final[dict[str, RowType]] = {
                 "contact": One("Contact", "contact_id"),
                 "conversation": One("Conversation", "conversation_id"),
                 "checkoutUrl": Converted(_checkout_url, ("account_id", "token")),
-                "channel": OneColumn(tables.ChannelConnection, "channel_connection_id", "kind"),
+                "channelKind": OneColumn(tables.ChannelConnection, "channel_connection_id", "kind"),
+                "channel": One("Channel", "channel_connection_id", nullable=True),
                 "processor": OneColumn(
                     tables.ProcessorConnection, "processor_connection_id", "processor", shown=providers.kind_of
                 ),

@@ -23,7 +23,8 @@ sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 REQUEST = """
   id number status version productName description amount { amount currency minorUnits formatted(locale: "de-DE") }
-  amountPaid { amount } amountDue { amount } contact { id name } conversation { id } channel checkoutUrl processor testMode
+  amountPaid { amount } amountDue { amount } contact { id name } conversation { id } channelKind channel { id kind }
+  checkoutUrl processor testMode
   payments { id kind status amount { amount } fee { amount } net { amount } processor processorReference methodSummary }
   sentVia deliveryState humanViews isOverdue voidPending refundState disputeState lastAttempt { status declineCode message at }
   excess { amount } late { amount } availableActions { action resultingStatus }
@@ -227,7 +228,8 @@ async def test_a_payment_request_shows_its_row_its_money_and_its_payments(team: 
     }
     assert (shown["amountPaid"], shown["amountDue"]) == ({"amount": "25.50"}, {"amount": "100.00"})
     assert shown["checkoutUrl"] == "https://pay.example.test/p/" + "A" * 22
-    assert (shown["processor"], shown["channel"], shown["isOverdue"]) == ("SANDBOX", "SMS", True)
+    assert (shown["processor"], shown["channelKind"], shown["isOverdue"]) == ("SANDBOX", "SMS", True)
+    assert shown["channel"] == {"id": public_id("chn", team.channels["SMS"].id), "kind": "SMS"}
     assert shown["contact"] == {"id": public_id("cnt", team.contact.id), "name": "Maya Torres"}
     assert shown["conversation"] == {"id": public_id("cnv", team.conversation.id)}
     assert shown["payments"] == [
@@ -650,13 +652,14 @@ THREAD = """query($id: ID!, $n: Int) { conversation(id: $id) { eventCursor unrea
   __typename id occurredAt
   ... on Message { body deliveryStatus channelKind channel { displayName } paymentRequests { id status } }
   ... on ActivityCard { kind text actor payment { id amount { amount } } paymentRequest { id number status
-    amount { formatted } contact { id name } conversation { id } processor channel payments { id status } } } } } } }"""
+    amount { formatted } contact { id name } conversation { id }
+    processor channelKind channel { displayName } payments { id status } } } } } } }"""
 INBOX = """query($n: Int) { conversations(first: $n) { eventCursor nodes { id preview following assignee { name }
   contact { name addresses { kind } paymentSummary { currency overdueCount } }
   channels { id paymentRequests { enabled } } } } }"""
 TAB = """query($id: ID!, $n: Int) { contact(id: $id) { payments(first: $n) { totalCount nodes { id status
   payments { id charge { id } refundable { amount } } processor processorConnection { id }
-  channel checkoutUrl availableActions { action } contact { name } conversation { unreadCount } } } } }"""
+  channelKind channel { kind } checkoutUrl availableActions { action } contact { name } conversation { unreadCount } } } } }"""
 
 
 @sqlite_only
