@@ -316,8 +316,8 @@ class PaymentSettings:
         description="The text that goes with a link; placeholders: {business} {amount} {product} {number} {link}."
     )
 
-    @field("The processor of new requests; null: none is connected and chosen, so each request must name one.")
-    async def default_processor(self, info: Info) -> ProcessorKind | None:
+    @field("The kind of processor of new requests; null: none is connected and chosen, so each request must name one.")
+    async def default_processor_kind(self, info: Info) -> ProcessorKind | None:
         row = await info.context.reads.default_processor()
         return ProcessorKind[providers.processor_kind(row)] if row is not None else None
 
@@ -368,8 +368,9 @@ class Account(Node):
 class PaymentRequestDefaults:
     currency: CurrencyCode = strawberry.field(description="The account's currency: preselected.")
     currencies: list[CurrencyCode] = strawberry.field(description="The currencies that can be chosen.")
-    processor: ProcessorKind | None = strawberry.field(
-        description="Null: none is connected and chosen, so the $ icon is off with NO_PROCESSOR_CONFIGURED."
+    processor_kind: ProcessorKind | None = strawberry.field(
+        description="The kind of processor of new requests; null: none is connected and chosen, so the $ icon is off with"
+        " NO_PROCESSOR_CONFIGURED."
     )
     test_mode: bool = strawberry.field(description="Whether new requests are in test mode: no real money moves.")
 
@@ -379,6 +380,6 @@ class PaymentRequestDefaults:
         return cls(
             currency=CurrencyCode(defaults.currency),
             currencies=[CurrencyCode(code) for code in defaults.currencies],
-            processor=ProcessorKind[providers.processor_kind(row)] if row is not None else None,
+            processor_kind=ProcessorKind[providers.processor_kind(row)] if row is not None else None,
             test_mode=defaults.test_mode,
         )

@@ -119,7 +119,9 @@ class Payment(Node):
         description="The processor's fee (Paythread adds none); null: not reported yet."
     )
     net: Money | None = strawberry.field(description="Amount less fee; null while the fee is unknown.")
-    processor: ProcessorKind | None = strawberry.field(description="Null: recorded manually.")
+    processor_kind: ProcessorKind | None = strawberry.field(
+        description="The processor that moved it; null: recorded manually."
+    )
     processor_reference: str | None = strawberry.field(
         description="The money's id at the processor; null: recorded manually."
     )
@@ -142,7 +144,7 @@ class Payment(Node):
             counted=view.counted,
             fee=money(fee, view.currency) if fee is not None else None,
             net=money(view.amount_minor - fee, view.currency) if fee is not None else None,
-            processor=_processor_kind(view.processor) if view.processor is not None else None,
+            processor_kind=_processor_kind(view.processor) if view.processor is not None else None,
             processor_reference=view.processor_reference if view.processor is not None else None,
             method_summary=view.method_summary,
             failure_message=view.failure_message,
@@ -336,12 +338,12 @@ class PaymentRequest(Node):
         id = self.row.channel_connection_id
         return await info.context.reads.channel(id) if id is not None else None
 
-    @field("The processor.")
-    async def processor(self, info: Info) -> ProcessorKind:
+    @field("The kind of processor.")
+    async def processor_kind(self, info: Info) -> ProcessorKind:
         return ProcessorKind[providers.processor_kind(await self._connection(info))]
 
-    @field("The connection on which it is paid. It stays the same after a disconnect.")
-    async def processor_connection(self, info: Info) -> Processor:
+    @field("The processor on which it is paid. It stays the same after a disconnect.")
+    async def processor(self, info: Info) -> Processor:
         return Processor.from_row(await self._connection(info))
 
     async def _connection(self, info: Info) -> tables.ProcessorConnection:

@@ -54,7 +54,7 @@ class PaymentRequestMutations:
             currency=input.amount.currency,
             description=input.description,
             due_at=input.due_at,
-            processor=input.processor.name if input.processor is not None else None,
+            processor=input.processor_kind.name if input.processor_kind is not None else None,
             processor_id=optional_row_id(input.processor_id, "prc"),
             idempotency_key=input.idempotency_key,
         )

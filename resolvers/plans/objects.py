@@ -35,7 +35,7 @@ def _of_view(minor: Callable[[PaymentView], int | None]) -> Sum:
     return Sum(minor, lambda view: view.currency)
 
 
-def _processor(view: PaymentView) -> str | None:
+def _processor_kind(view: PaymentView) -> str | None:
     if view.processor is None:
         return None
     name = view.processor.upper()
@@ -52,7 +52,7 @@ OBJECTS: Final[Mapping[str, Mapping[str, ObjectField]]] = {
         "counted": lambda view: view.counted,
         "fee": _of_view(lambda view: view.fee_minor),
         "net": _of_view(lambda view: None if view.fee_minor is None else view.amount_minor - view.fee_minor),
-        "processor": _processor,
+        "processorKind": _processor_kind,
         "processorReference": lambda view: view.processor_reference if view.processor is not None else None,
         "methodSummary": lambda view: view.method_summary,
         "failureMessage": lambda view: view.failure_message,

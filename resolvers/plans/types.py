@@ -120,6 +120,22 @@ TYPES: Final[dict[str, RowType]] = {
             },
         ),
         RowType(
+            "Processor",
+            tables.ProcessorConnection,
+            {
+                "id": identifier("prc"),
+                "kind": Converted(providers.kind_of, ("processor",)),
+                "provider": Plain("processor"),
+                "displayName": Plain("display_name"),
+                "connected": flag("connected"),
+                "isDefault": flag("is_default"),
+                "testMode": flag("test_mode"),
+                "lastWebhookAt": moment("last_webhook_at"),
+                "lastError": Plain("last_error"),
+                "keyHint": Plain("key_hint"),
+            },
+        ),
+        RowType(
             "ContactAddress",
             tables.ContactAddress,
             {
@@ -289,9 +305,10 @@ TYPES: Final[dict[str, RowType]] = {
                 "checkoutUrl": Converted(_checkout_url, ("account_id", "token")),
                 "channelKind": OneColumn(tables.ChannelConnection, "channel_connection_id", "kind"),
                 "channel": One("Channel", "channel_connection_id", nullable=True),
-                "processor": OneColumn(
+                "processorKind": OneColumn(
                     tables.ProcessorConnection, "processor_connection_id", "processor", shown=providers.kind_of
                 ),
+                "processor": One("Processor", "processor_connection_id"),
                 "payments": Objects("Payment", ("id",), objects.payments),
                 "availableActions": Objects("AvailableAction", objects.ACTION_COLUMNS, objects.actions),
                 "unresolved": unless(bool, [], ("unresolved",)),

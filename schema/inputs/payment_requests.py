@@ -77,9 +77,11 @@ class CreatePaymentRequestInput:
             " pages then name that day."
         ),
     )
-    processor: ProcessorKind | None = strawberry.field(default=None, description="Default: the account's default.")
+    processor_kind: ProcessorKind | None = strawberry.field(
+        default=None, description="The kind of processor. Default: the account's default."
+    )
     processor_id: strawberry.ID | None = strawberry.field(
-        default=None, description="A connection, if several of one kind are connected."
+        default=None, description="The processor, if several of one kind are connected."
     )
 
 

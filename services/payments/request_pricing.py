@@ -22,7 +22,7 @@ async def connection(account_id: UUID, kind: str | None, connection_id: UUID | N
         if row is None:
             raise errors.NotFound(field="processorId")
         if kind not in (None, providers.processor_kind(row)):
-            raise errors.Invalid("This processorId is of another kind.", field="processor")
+            raise errors.Invalid("This processorId is of another kind.", field="processorKind")
         if not providers.usable(row):
             raise errors.NoProcessorConfigured(
                 "This processor is not connected: connect it again in Settings → Payments (configureProcessor), or choose another.",
@@ -40,7 +40,7 @@ async def connection(account_id: UUID, kind: str | None, connection_id: UUID | N
         raise errors.NoProcessorConfigured(
             "No processor of this kind is connected: connect one in Settings → Payments (configureProcessor), or choose another."
             " A test connection beside a live one must be named (processorId).",
-            field="processor",
+            field="processorKind",
         )
     return chosen
 

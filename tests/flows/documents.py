@@ -3,13 +3,13 @@
 ERRORS = "userErrors { code message field }"
 
 REQUEST_FIELDS = """
-  id number status version productName description checkoutUrl processor testMode deliveryState sentVia voidPending
+  id number status version productName description checkoutUrl processorKind testMode deliveryState sentVia voidPending
   refundState disputeState isOverdue humanViews sentAt paidAt voidedAt
   amount { amount currency minorUnits formatted } amountPaid { minorUnits } amountDue { minorUnits }
   excess { minorUnits } late { minorUnits }
   contact { id } conversation { id } lastAttempt { status declineCode message }
   dispute { state amount { minorUnits } reason responseDueAt openedAt closedAt }
-  payments { id kind status amount { minorUnits currency } fee { minorUnits } net { minorUnits } processor processorReference }
+  payments { id kind status amount { minorUnits currency } fee { minorUnits } net { minorUnits } processorKind processorReference }
   availableActions { action resultingStatus }
 """
 
@@ -24,7 +24,7 @@ REFUND = f"""mutation($input: RefundPaymentInput!) {{ refundPayment(input: $inpu
   paymentRequest {{ {REQUEST_FIELDS} }} status payment {{ id kind status amount {{ minorUnits }} }}
   activityCard {{ id kind status }} message {{ id body channelKind deliveryStatus }} {ERRORS} }} }}"""
 RECORD_OUTSIDE = f"""mutation($input: RecordOutsidePaymentInput!) {{ recordOutsidePayment(input: $input) {{
-  paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id kind status processor processorReference methodSummary note createdAt
+  paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id kind status processorKind processorReference methodSummary note createdAt
   amount {{ minorUnits }} }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
 RESOLVE = f"""mutation($input: ResolveMismatchInput!) {{ resolveMismatch(input: $input) {{
   paymentRequest {{ id status amountPaid {{ minorUnits }} waived {{ minorUnits }} unresolved {{ minorUnits currency }} }}
@@ -56,7 +56,7 @@ NOTIFICATIONS_READ = f"""mutation($upTo: Cursor!) {{ markNotificationsRead(input
 REQUEST = f"query($id: ID!) {{ paymentRequest(id: $id) {{ {REQUEST_FIELDS} }} }}"
 COMPOSER = """query($id: ID!, $channelId: ID!) { paymentRequest(id: $id) { composerInsert(channelId: $channelId) {
   text checkoutUrl length maxLength smsSegments encoding } } }"""
-DEFAULTS = "{ paymentRequestDefaults { currency currencies processor testMode } }"
+DEFAULTS = "{ paymentRequestDefaults { currency currencies processorKind testMode } }"
 CONVERSATIONS = (
     "{ conversations(first: 20) { nodes { id unreadCount lastActivityAt contact { id name } } eventCursor } }"
 )
@@ -70,7 +70,7 @@ CONTACT = """query($id: ID!) { contact(id: $id) { id name tags
   paymentSummary { currency testMode requested { minorUnits } outstanding { minorUnits } paid { minorUnits } net { minorUnits }
     openCount paidCount overdueCount firstPaidAt }
   payments(first: 100) { totalCount nodes { id status amount { minorUnits } } } } }"""
-SETTINGS = "{ account { id name defaultCurrency paymentSettings { defaultProcessor processors { id kind connected webhookUrl keyHint } } } }"
+SETTINGS = "{ account { id name defaultCurrency paymentSettings { defaultProcessorKind processors { id kind connected webhookUrl keyHint } } } }"
 NOTIFICATIONS = "{ notifications(first: 50) { eventCursor nodes { id kind title body readAt paymentRequest { id } } } }"
 DASHBOARD = """{ dashboard { asOf byCurrency { currency requestsSent requested { minorUnits } paidCount paid { minorUnits }
   outstanding { minorUnits } } } }"""

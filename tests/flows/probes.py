@@ -469,7 +469,7 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "amount": {"amount": "120.00", "currency": "USD"},
             "description": "All rooms",
             "dueAt": DUE,
-            "processor": "SANDBOX",
+            "processorKind": "SANDBOX",
         },
         "sendPaymentRequest": {
             "idempotencyKey": key(),

@@ -331,22 +331,22 @@ CASES = [
         (AMOUNT, "12\n", "INVALID"),
         (AMOUNT, "500.5", "INVALID", SAME, {CURRENCY: "JPY"}),
         (AMOUNT, "1.2345", "INVALID", SAME, {CURRENCY: "KWD"}),
-        (AMOUNT, "1.234", "INVALID", SAME, {CURRENCY: "KWD", "processor": "STRIPE"}),  # a step of ten at Stripe
-        (AMOUNT, "0.49", "AMOUNT_TOO_SMALL", SAME, {"processor": "STRIPE"}),
-        (AMOUNT, "1000000.00", "AMOUNT_TOO_LARGE", SAME, {"processor": "STRIPE"}),
+        (AMOUNT, "1.234", "INVALID", SAME, {CURRENCY: "KWD", "processorKind": "STRIPE"}),  # a step of ten at Stripe
+        (AMOUNT, "0.49", "AMOUNT_TOO_SMALL", SAME, {"processorKind": "STRIPE"}),
+        (AMOUNT, "1000000.00", "AMOUNT_TOO_LARGE", SAME, {"processorKind": "STRIPE"}),
         (CURRENCY, "XYZ", "CURRENCY_NOT_SUPPORTED"),
         (CURRENCY, "XAU", "CURRENCY_NOT_SUPPORTED"),
         (CURRENCY, "US", "CURRENCY_NOT_SUPPORTED"),
         (CURRENCY, "USD ", "CURRENCY_NOT_SUPPORTED"),
         (CURRENCY, "$", "CURRENCY_NOT_SUPPORTED"),
         (CURRENCY, "U\x00D", "CURRENCY_NOT_SUPPORTED"),
-        (CURRENCY, "IRR", "CURRENCY_NOT_SUPPORTED", SAME, {"processor": "STRIPE"}),
+        (CURRENCY, "IRR", "CURRENCY_NOT_SUPPORTED", SAME, {"processorKind": "STRIPE"}),
         ("dueAt", "2020-01-01T00:00:00Z", "INVALID"),
         ("dueAt", "0001-01-01T00:00:00Z", "INVALID"),
         ("dueAt", "2199-01-01T00:00:00Z", "INVALID"),
-        ("processorId", lambda w: w.stripe, "INVALID", "processor"),
-        ("processor", "PAYPAL", "NO_PROCESSOR_CONFIGURED"),
-        ("processor", "CUSTOM", "NO_PROCESSOR_CONFIGURED"),
+        ("processorId", lambda w: w.stripe, "INVALID", "processorKind"),
+        ("processorKind", "PAYPAL", "NO_PROCESSOR_CONFIGURED"),
+        ("processorKind", "CUSTOM", "NO_PROCESSOR_CONFIGURED"),
     ),
     *of(
         "sendPaymentRequest",
@@ -679,7 +679,7 @@ async def wrong_by_rule(world: World) -> list[str]:
 
 # Fields that can be judged only beside others: where one of these sets is wrong as well, the field is not named.
 JUDGED_BESIDE: dict[str, list[set[str]]] = {
-    "createPaymentRequest.input.processor": [{"input.processorId"}],  # processorId decides
+    "createPaymentRequest.input.processorKind": [{"input.processorId"}],  # processorId decides
     "sendPaymentRequest.input.template": [{"input.paymentRequestId"}, {"input.channelId"}],
     "sendMessage.input.template": [{"input.conversationId"}, {"input.channelId"}],
     "voidPaymentRequest.input.expectedVersion": [{"input.paymentRequestId"}],
@@ -830,11 +830,11 @@ async def without_a_processor(world: World) -> list[str]:
     before = await probes.snapshot()
     wrong = []
     text = {"idempotencyKey": key(), "conversationId": world.ids["conversation"], "channelId": world.ids["channel"]}
-    named = {**team.ask(world.contacts["maria"]), "processor": "SANDBOX"}
+    named = {**team.ask(world.contacts["maria"]), "processorKind": "SANDBOX"}
     certain = {**team.ask(world.contacts["maria"]), "processorId": world.ids["processor"]}
     tried: dict[str, tuple[Any, dict[str, Any]]] = {
         "createPaymentRequest": (None, {"input": team.ask(world.contacts["maria"])}),
-        "createPaymentRequest, named": (["input", "processor"], {"input": named}),
+        "createPaymentRequest, named": (["input", "processorKind"], {"input": named}),
         "createPaymentRequest, certain": (["input", "processorId"], {"input": certain}),
         "sendPaymentRequest": (None, {"input": probes.right(world)["sendPaymentRequest"]["input"]}),
         "sendMessage": (None, {"input": {**text, "body": world.requests["draft"]["checkoutUrl"]}}),

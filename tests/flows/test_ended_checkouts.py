@@ -86,7 +86,7 @@ async def test_pay_does_not_lead_to_a_checkout_that_has_ended(shop: Team, vendor
     maria = await shop.contact()
     for by_page in (False, True):
         for kind, end in END:
-            request = await shop.request(maria, processor=kind)
+            request = await shop.request(maria, processorKind=kind)
             first = await press_pay(shop.product, request["checkoutUrl"])
             assert await press_pay(shop.product, request["checkoutUrl"]) == first
             await end(vendors, first)
@@ -102,7 +102,7 @@ async def test_pay_does_not_lead_to_a_checkout_that_has_ended(shop: Team, vendor
 
 async def test_the_page_shows_a_payment_whose_webhook_is_lost(shop: Team, vendors: Vendors) -> None:
     maria = await shop.contact()
-    request = await shop.request(maria, processor="STRIPE")
+    request = await shop.request(maria, processorKind="STRIPE")
     vendors.stripe.pay(_last_part(await press_pay(shop.product, request["checkoutUrl"])))
     await shop.product.http.head(request["checkoutUrl"])
     assert (await shop.read(request))["status"] != "PAID"
@@ -126,7 +126,7 @@ async def test_pages_read_a_checkout_at_most_once_in_a_while(shop: Team, vendors
     change(page_reads_every=timedelta(minutes=10))
     reads = _reads(vendors)
     maria = await shop.contact()
-    request = await shop.request(maria, processor="STRIPE")
+    request = await shop.request(maria, processorKind="STRIPE")
     url = request["checkoutUrl"]
     await press_pay(shop.product, url)
     assert reads() == 0
@@ -146,7 +146,7 @@ async def test_a_silent_processor_holds_no_page_up(
 ) -> None:
     monkeypatch.setattr(checkout_reads, "ANSWER_WITHIN_S", 0.2)
     maria = await shop.contact()
-    request = await shop.request(maria, processor="STRIPE")
+    request = await shop.request(maria, processorKind="STRIPE")
     url = request["checkoutUrl"]
     page = await press_pay(shop.product, url)
     vendors.stripe.fail_next("hang", times=9, match=_is_read)

@@ -83,7 +83,7 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
             "amount": {"amount": "120.00", "currency": "USD"},
             "description": "All rooms",
             "dueAt": probes.DUE,
-            "processor": "SANDBOX",
+            "processorKind": "SANDBOX",
             "processorId": team.processor["id"],
         },
         SEND: {

@@ -72,7 +72,7 @@ async def everything_works(team: Team, vendors: Vendors, contact: dict[str, Any]
     assert (await post(team.product.base_url + path, body, headers)).status_code == 200
     assert (await team.read(open_request))["status"] == "PAID"
     for kind in ("PAYPAL", "SQUARE"):
-        other = await team.request(contact, processor=kind)
+        other = await team.request(contact, processorKind=kind)
         assert (await press_pay(team.product, other["checkoutUrl"])).startswith("http")
     for kind in KINDS:
         fresh = await team.request(contact)

@@ -378,8 +378,8 @@ async def test_s29_many_requests_in_one_conversation_are_tracked_separately(team
 
 async def test_s30_the_connected_processor_is_named_on_the_request(team: Team) -> None:
     maria = await team.contact()
-    assert (await team.request(maria))["processor"] == "SANDBOX"
-    payload = await team.product.one(d.CREATE, {"input": team.ask(maria, processor="PAYPAL")})
+    assert (await team.request(maria))["processorKind"] == "SANDBOX"
+    payload = await team.product.one(d.CREATE, {"input": team.ask(maria, processorKind="PAYPAL")})
     assert [e["code"] for e in payload["userErrors"]] == ["NO_PROCESSOR_CONFIGURED"]
 
 
@@ -388,10 +388,10 @@ async def test_s31_without_a_configured_processor_nothing_can_be_asked(bare: Tea
     maria = await team.contact()
     payload = await team.product.one(d.CREATE, {"input": team.ask(maria)})
     assert [e["code"] for e in payload["userErrors"]] == ["NO_PROCESSOR_CONFIGURED"]
-    assert (await team.product.one(d.SETTINGS))["paymentSettings"] == {"defaultProcessor": None, "processors": []}
+    assert (await team.product.one(d.SETTINGS))["paymentSettings"] == {"defaultProcessorKind": None, "processors": []}
     await team.connect_sandbox()
     settings = (await team.product.one(d.SETTINGS))["paymentSettings"]
-    assert settings["defaultProcessor"] == "SANDBOX"
+    assert settings["defaultProcessorKind"] == "SANDBOX"
     assert settings["processors"][0]["webhookUrl"].startswith(f"{team.product.base_url}/webhooks/sandbox/prc_")
     assert (await team.request(maria))["status"] == "DRAFT"
 

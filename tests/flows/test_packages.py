@@ -161,7 +161,7 @@ async def test_money_is_asked_for_on_a_packages_channel_and_paid_by_its_processo
 
     # A part of it goes back.
     paid = await bare.read(request)
-    assert (paid["payments"][0]["processor"], paid["payments"][0]["processorReference"]) == (
+    assert (paid["payments"][0]["processorKind"], paid["payments"][0]["processorReference"]) == (
         "CUSTOM",
         order["payments"][0]["id"],
     )
@@ -219,7 +219,7 @@ async def test_a_package_that_is_missing_after_a_restart_takes_nothing_down(
     spoken = acme.chat.writes("visitor-7", "Are you there?")
     assert [await post(order["notify_url"], webhook), await post(inbound_url(bare), spoken)] == [503, 503]
     await bare.connect_sandbox()
-    await bare.product.ok(d.CREATE, {**bare.ask(contact), "processor": "SANDBOX"}, token=bare.agent)
+    await bare.product.ok(d.CREATE, {**bare.ask(contact), "processorKind": "SANDBOX"}, token=bare.agent)
 
     await server[1].kill()
     for module in ("payments.py", "chat.py"):

@@ -662,14 +662,16 @@ async def test_live_and_test_stand_side_by_side_and_are_never_added_up(
     for n, (desk, row) in enumerate(zip(desks, rows, strict=True)):
         amount = {"amount": f"{10 * (n + 1)}.00"}
         request = await sent(bare, maria, processorId=row["id"], amount=amount)
-        assert (request["processor"], request["testMode"]) == (desk.kind, modes[n])
+        assert (request["processorKind"], request["testMode"]) == (desk.kind, modes[n])
         checkout = await press_pay(bare, desk, request)
         await deliver(bare, desk, desk.agree(checkout), to=row["webhookUrl"])
         await until(bare, request, lambda r: r["status"] == "PAID")
         await deliver(bare, desk, desk.told(checkout), to=row["webhookUrl"])
         await until(bare, request, lambda r: r["payments"][0]["fee"] is not None)
-    contradiction = await bare.product.one(d.CREATE, {"input": bare.ask(maria, processorId=ids[0], processor="PAYPAL")})
-    assert [(e["code"], e["field"]) for e in contradiction["userErrors"]] == [("INVALID", ["input", "processor"])]
+    contradiction = await bare.product.one(
+        d.CREATE, {"input": bare.ask(maria, processorId=ids[0], processorKind="PAYPAL")}
+    )
+    assert [(e["code"], e["field"]) for e in contradiction["userErrors"]] == [("INVALID", ["input", "processorKind"])]
     totals = await summaries(bare, maria)
     assert {place: (entry["paid"], entry["paidCount"]) for place, entry in totals.items()} == {
         ("USD", False): (1000, 1),

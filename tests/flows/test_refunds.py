@@ -372,7 +372,7 @@ async def test_cash_is_recorded_live_closes_the_checkout_and_can_be_undone(shop:
         done = await shop.product.ok(d.RECORD_OUTSIDE, given, token=shop.agent)
         await shop.until_paid(feed, request)
     payment = done["payment"]
-    assert (payment["kind"], payment["status"], payment["processor"], payment["processorReference"]) == (
+    assert (payment["kind"], payment["status"], payment["processorKind"], payment["processorReference"]) == (
         "CHARGE",
         "SUCCEEDED",
         None,

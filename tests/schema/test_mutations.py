@@ -252,7 +252,7 @@ async def test_processors_and_channels_are_connected_and_disconnected(team: Team
         "disconnectProcessor", {"processorId": ids(team)["processor"]}, "processor { connected }", **owner
     )
     assert off["processor"] == {"connected": False}
-    assert (await api.one("{ paymentRequestDefaults { processor } }")) == {"processor": None}
+    assert (await api.one("{ paymentRequestDefaults { processorKind } }")) == {"processorKind": None}
     channel = await api.run(
         "connectChannel",
         {"kind": "SMS", "provider": "simulated", "displayName": "Second", "sender": "+14155550199"},
@@ -472,7 +472,7 @@ async def test_a_viewer_changes_nothing(team: Team, api: Api, mutation: str) -> 
         ({"amount": {"amount": "ten"}}, "INVALID", ["input", "amount", "amount"]),
         ({"amount": {"amount": "10", "currency": "XYZ"}}, "CURRENCY_NOT_SUPPORTED", ["input", "amount", "currency"]),
         ({"dueAt": "2020-01-01T00:00:00Z"}, "INVALID", ["input", "dueAt"]),
-        ({"processor": "PAYPAL"}, "NO_PROCESSOR_CONFIGURED", ["input", "processor"]),
+        ({"processorKind": "PAYPAL"}, "NO_PROCESSOR_CONFIGURED", ["input", "processorKind"]),
         ({"idempotencyKey": "short"}, "INVALID", ["input", "idempotencyKey"]),
     ],
 )

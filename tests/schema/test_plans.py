@@ -236,7 +236,7 @@ async def test_generated_operations_have_the_stock_answers(
     [
         "{ account { name } }",
         "{ conversations { nodes { channels { id } } } }",
-        "{ paymentRequests { nodes { processorConnection { id } } } }",
+        "{ paymentRequests { nodes { processor { currencies } } } }",
         '{ paymentRequests { nodes { amount { formatted(locale: "de-DE") } } } }',
     ],
 )

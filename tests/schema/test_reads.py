@@ -24,8 +24,8 @@ sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 REQUEST = """
   id number status version productName description amount { amount currency minorUnits formatted(locale: "de-DE") }
   amountPaid { amount } amountDue { amount } contact { id name } conversation { id } channelKind channel { id kind }
-  checkoutUrl processor testMode
-  payments { id kind status amount { amount } fee { amount } net { amount } processor processorReference methodSummary }
+  checkoutUrl processorKind processor { id displayName } testMode
+  payments { id kind status amount { amount } fee { amount } net { amount } processorKind processorReference methodSummary }
   sentVia deliveryState humanViews isOverdue voidPending refundState disputeState lastAttempt { status declineCode message at }
   excess { amount } late { amount } availableActions { action resultingStatus }
 """
@@ -228,7 +228,7 @@ async def test_a_payment_request_shows_its_row_its_money_and_its_payments(team: 
     }
     assert (shown["amountPaid"], shown["amountDue"]) == ({"amount": "25.50"}, {"amount": "100.00"})
     assert shown["checkoutUrl"] == "https://pay.example.test/p/" + "A" * 22
-    assert (shown["processor"], shown["channelKind"], shown["isOverdue"]) == ("SANDBOX", "SMS", True)
+    assert (shown["processorKind"], shown["channelKind"], shown["isOverdue"]) == ("SANDBOX", "SMS", True)
     assert shown["channel"] == {"id": public_id("chn", team.channels["SMS"].id), "kind": "SMS"}
     assert shown["contact"] == {"id": public_id("cnt", team.contact.id), "name": "Maya Torres"}
     assert shown["conversation"] == {"id": public_id("cnv", team.conversation.id)}
@@ -240,7 +240,7 @@ async def test_a_payment_request_shows_its_row_its_money_and_its_payments(team: 
             "amount": {"amount": "25.50"},
             "fee": {"amount": "1.04"},
             "net": {"amount": "24.46"},
-            "processor": "SANDBOX",
+            "processorKind": "SANDBOX",
             "processorReference": "pi_1",
             "methodSummary": "Visa •••• 4242",
         }
@@ -294,12 +294,12 @@ async def test_a_payment_says_which_charge_it_concerns_and_what_of_it_can_still_
             external_id=external_id,
         )
     shown = await api.one(
-        """query($id: ID!) { paymentRequest(id: $id) { processor processorConnection { id displayName }
+        """query($id: ID!) { paymentRequest(id: $id) { processorKind processor { id displayName }
           payments { kind charge { id kind } refundable { amount } } } }""",
         {"id": public_id("pr", request.id)},
     )
-    assert shown["processor"] == "SANDBOX"
-    assert shown["processorConnection"] == {"id": public_id("prc", second.id), "displayName": "The other shop"}
+    assert shown["processorKind"] == "SANDBOX"
+    assert shown["processor"] == {"id": public_id("prc", second.id), "displayName": "The other shop"}
     of_it = {"id": public_id("pay", charge.id), "kind": "CHARGE"}
     assert shown["payments"] == [
         {"kind": "CHARGE", "charge": None, "refundable": {"amount": "90.00"}},
@@ -513,20 +513,20 @@ async def test_the_account_shows_its_settings_and_no_secret(team: Team, api: Api
     result = await api.result(
         """{ account { id name defaultCurrency locale timeZone contactEmail contactPhone numberPrefix
           channels { id kind provider displayName sender connected webhookUrl lastError }
-          paymentSettings { defaultProcessor linkMessageTemplate
+          paymentSettings { defaultProcessorKind linkMessageTemplate
             processors { id kind displayName connected isDefault testMode currencies webhookUrl keyHint } } }
-          paymentRequestDefaults { currency currencies processor testMode } users { name role } }"""
+          paymentRequestDefaults { currency currencies processorKind testMode } users { name role } }"""
     )
     assert result.errors is None
     assert result.data is not None
     account = result.data["account"]
     assert (account["name"], account["defaultCurrency"]) == ("Acme Cleaning", "USD")
     assert [channel["kind"] for channel in account["channels"]] == list(team.channels)
-    assert account["paymentSettings"]["defaultProcessor"] == "SANDBOX"
+    assert account["paymentSettings"]["defaultProcessorKind"] == "SANDBOX"
     (processor,) = account["paymentSettings"]["processors"]
     assert processor["webhookUrl"] == f"https://pay.example.test/webhooks/sandbox/{processor['id']}"
     assert "USD" in processor["currencies"]
-    assert result.data["paymentRequestDefaults"]["processor"] == "SANDBOX"
+    assert result.data["paymentRequestDefaults"]["processorKind"] == "SANDBOX"
     assert [user["role"] for user in result.data["users"]] == ["OWNER", "AGENT", "VIEWER"]
     assert "secret" not in str(result.data).lower()
 
@@ -653,12 +653,12 @@ THREAD = """query($id: ID!, $n: Int) { conversation(id: $id) { eventCursor unrea
   ... on Message { body deliveryStatus channelKind channel { displayName } paymentRequests { id status } }
   ... on ActivityCard { kind text actor payment { id amount { amount } } paymentRequest { id number status
     amount { formatted } contact { id name } conversation { id }
-    processor channelKind channel { displayName } payments { id status } } } } } } }"""
+    processorKind processor { displayName } channelKind channel { displayName } payments { id status } } } } } } }"""
 INBOX = """query($n: Int) { conversations(first: $n) { eventCursor nodes { id preview following assignee { name }
   contact { name addresses { kind } paymentSummary { currency overdueCount } }
   channels { id paymentRequests { enabled } } } } }"""
 TAB = """query($id: ID!, $n: Int) { contact(id: $id) { payments(first: $n) { totalCount nodes { id status
-  payments { id charge { id } refundable { amount } } processor processorConnection { id }
+  payments { id charge { id } refundable { amount } } processorKind processor { id }
   channelKind channel { kind } checkoutUrl availableActions { action } contact { name } conversation { unreadCount } } } } }"""
 
 

@@ -129,7 +129,7 @@ async def test_a_key_makes_one_request_however_often_it_is_used(asked: Team) -> 
         ({"currency": "dollars"}, errors.CurrencyNotSupported, ("amount", "currency")),
         ({"currency": "KWD"}, errors.CurrencyNotSupported, ("amount", "currency")),
         ({"due_at": datetime(2020, 1, 1, tzinfo=UTC)}, errors.Invalid, ("dueAt",)),
-        ({"processor": "STRIPE"}, errors.NoProcessorConfigured, ("processor",)),
+        ({"processor": "STRIPE"}, errors.NoProcessorConfigured, ("processorKind",)),
         ({"contact_id": UUID(int=1)}, errors.NotFound, ("contactId",)),
         ({"conversation_id": UUID(int=1)}, errors.NotFound, ("conversationId",)),
         ({"channel_id": UUID(int=1)}, errors.NotFound, ("channelId",)),
