@@ -14,12 +14,13 @@ from strawberry.dataloader import DataLoader
 from models import database, tables
 from models.event_log import Cursor as EventCursor
 from models.rows import columns, instance, names
-from resolvers.access.scope import OVERDUE_OF_CONTACTS, AccountScope
+from resolvers.access.scope import AccountScope
 from schema.failures import ApiError
 from services.connections import availability, providers
 from services.connections.availability import Reach
 from services.core import merged_rows
 from services.core.permissions import Actor
+from services.lists.sql import OVERDUE_OF_CONTACTS
 from services.messaging import copies, resending
 from services.payments import payment_views, refunds
 from services.payments.payment_views import PaymentView

@@ -9,15 +9,18 @@ from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import UUID
 
-from models import database, tables
+from models import database, searching, tables
 from models.database_url import Dialect
+from models.errors import Invalid
 from models.rows import columns, instance, names
-from resolvers.access import searches
 from resolvers.access.rows import columns_of_both
-from resolvers.access.scope import OVERDUE, OVERDUE_OF_CONTACTS, AccountScope
+from resolvers.access.scope import AccountScope
 from schema.connections import Page, Slice
 from schema.context import RequestFilter
+from schema.failures import bad_request
 from services.core import merged_rows
+from services.lists import filters, searches
+from services.lists.sql import OVERDUE, OVERDUE_OF_CONTACTS
 
 R = TypeVar("R", bound=tables.Row)
 
@@ -111,7 +114,7 @@ async def conversations_where(account_id: UUID, search: str | None, closed: bool
     account, rest, values = "account_id = ?", " AND merged_into_id IS NULL", [account_id]
     if closed is not None:
         rest += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
-    if terms := searches.terms(search):
+    if terms := _terms(search):
         clause, more, few = await searches.conversations_matching(account_id, terms)
         account = database.OF_ACCOUNT if few else account
         rest += f" AND {clause}"
@@ -120,7 +123,7 @@ async def conversations_where(account_id: UUID, search: str | None, closed: bool
 
 
 async def contacts_where(account_id: UUID, search: str | None) -> tuple[str, list[Any]]:
-    if terms := searches.terms(search):
+    if terms := _terms(search):
         where, values, _ = await searches.contacts_matching(account_id, terms)
         return where, values
     return "account_id = ? AND merged_into_id IS NULL", [account_id]
@@ -167,7 +170,7 @@ async def requests_where(
         add("created_at < ?", filter.created_before)
     if filter.test_mode is not None:
         add("test_mode = ?", filter.test_mode)
-    if terms := searches.terms(filter.search):
+    if terms := _terms(filter.search):
         matching, more, few = await searches.requests_matching(account_id, filter.search or "", terms)
         clauses[0] = database.OF_ACCOUNT if few else clauses[0]
         add(matching, *more)
@@ -176,3 +179,10 @@ async def requests_where(
 
 def _thread_row(raw: dict[str, Any]) -> tables.Message | tables.ActivityCard:
     return instance(tables.ActivityCard, raw) if raw["is_card"] else instance(tables.Message, raw)
+
+
+def _terms(search: str | None) -> list[str]:
+    try:
+        return searching.terms(filters.checked_search(search or ""))
+    except Invalid as error:
+        raise bad_request(error.message) from None

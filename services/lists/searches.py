@@ -8,9 +8,6 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from models import database, search_index, searching
-from schema.failures import bad_request
-
-LIMIT: Final = 100  # characters
 
 
 class Condition(NamedTuple):
@@ -20,14 +17,6 @@ class Condition(NamedTuple):
 
 
 _NOTHING: Final = Condition("1 = 0", [], few=False)
-
-
-def terms(search: str | None) -> list[str]:
-    """Raises: ApiError BAD_REQUEST."""
-    text = search or ""
-    if len(text.strip()) > LIMIT or "\x00" in text:
-        raise bad_request(f"`search` must be text of at most {LIMIT} characters.")
-    return searching.terms(text)
 
 
 async def contacts_matching(account_id: UUID, terms: Sequence[str]) -> Condition:

@@ -1,0 +1,1 @@
+"""Lists: filters, orders, and their SQL."""
