@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import ClassVar
+from uuid import UUID
+
+from models.money import Money
 
 
 class Refusal(Exception):
@@ -52,6 +55,36 @@ class Refusals:
             raise first
 
 
+class AmountLimit(Refusal):
+    """`minimum` and `maximum` are both in effect, as far as they are known."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        minimum: Money | None = None,
+        maximum: Money | None = None,
+        field: str | tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(message, field=field)
+        self.minimum = minimum
+        self.maximum = maximum
+
+
+class Conflict(Refusal):
+    """The state of `current`, a public id, does not allow this."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        current: str | None = None,
+        field: str | tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(message, field=field)
+        self.current = current
+
+
 class Blank(Refusal):
     """This field can't be blank."""
 
@@ -82,13 +115,13 @@ class Forbidden(Refusal):
     code = "FORBIDDEN"
 
 
-class AmountTooSmall(Refusal):
+class AmountTooSmall(AmountLimit):
     """The amount is below the minimum."""
 
     code = "AMOUNT_TOO_SMALL"
 
 
-class AmountTooLarge(Refusal):
+class AmountTooLarge(AmountLimit):
     """The amount is above the maximum."""
 
     code = "AMOUNT_TOO_LARGE"
@@ -134,6 +167,9 @@ class MessagingWindowClosed(Refusal):
     """The contact has not written on this channel recently enough; use another channel or copy the link."""
 
     code = "MESSAGING_WINDOW_CLOSED"
+    conversation_id: UUID | None = None
+    channel_id: UUID | None = None
+    payment_request = False  # whether the message carries one
 
 
 class ContactOptedOut(Refusal):
@@ -148,13 +184,13 @@ class ContactHasNoAddress(Refusal):
     code = "CONTACT_HAS_NO_ADDRESS"
 
 
-class AlreadyPaid(Refusal):
+class AlreadyPaid(Conflict):
     """This payment request is already paid."""
 
     code = "ALREADY_PAID"
 
 
-class NotRefundable(Refusal):
+class NotRefundable(Conflict):
     """This payment can't be refunded here."""
 
     code = "NOT_REFUNDABLE"
@@ -165,45 +201,45 @@ class RefundExceedsPayment(Refusal):
 
     code = "REFUND_EXCEEDS_PAYMENT"
 
+    def __init__(self, message: str | None = None, *, refundable: Money, field: str | tuple[str, ...]) -> None:
+        super().__init__(message, field=field)
+        self.refundable = refundable
 
-class NothingToResolve(Refusal):
+
+class NothingToResolve(Conflict):
     """This payment request has no payment that waits for a decision."""
 
     code = "NOTHING_TO_RESOLVE"
 
 
-class ResolutionNotPossible(Refusal):
+class ResolutionNotPossible(Conflict):
     """This resolution does not fit the payment that arrived."""
 
     code = "RESOLUTION_NOT_POSSIBLE"
 
 
-class AlreadyVoid(Refusal):
+class AlreadyVoid(Conflict):
     """This payment request has been voided."""
 
     code = "ALREADY_VOID"
 
 
-class PaymentInProgress(Refusal):
+class PaymentInProgress(Conflict):
     """A payment of this request is in progress."""
 
     code = "PAYMENT_IN_PROGRESS"
 
 
-class ConfirmationRequired(Refusal):
+class ConfirmationRequired(Conflict):
     """Part of this request has been paid: confirm that you want to void it."""
 
     code = "CONFIRMATION_REQUIRED"
 
 
-class VersionConflict(Refusal):
+class VersionConflict(Conflict):
     """The object has changed since you read it."""
 
     code = "VERSION_CONFLICT"
-
-    def __init__(self, current: object, *, field: str | tuple[str, ...]) -> None:
-        super().__init__(field=field)
-        self.current = current
 
 
 class IdempotencyConcurrentRequest(Refusal):
@@ -218,13 +254,13 @@ class IdempotencyKeyParameterMismatch(Refusal):
     code = "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"
 
 
-class AlreadyUsed(Refusal):
+class AlreadyUsed(Conflict):
     """This address belongs to another contact."""
 
     code = "ALREADY_USED"
 
 
-class AlreadySent(Refusal):
+class AlreadySent(Conflict):
     """This payment request has already been sent, copied or opened and can't be discarded; void it instead."""
 
     code = "ALREADY_SENT"
@@ -246,3 +282,7 @@ class RateLimited(Refusal):
     """Too many attempts; wait a minute."""
 
     code = "RATE_LIMITED"
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__()
+        self.retry_after_s = retry_after_s

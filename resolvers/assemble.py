@@ -10,6 +10,7 @@ from resolvers.subscription import PERSONAL_FIELDS, Subscription
 from resolvers.transport.fanout import Sharing
 from resolvers.transport.limits import Limits
 from resolvers.transport.schema import Schema, schema_options
+from schema import user_errors
 from schema.account import ApiKey, ConversationChannel, Processor
 from schema.context import Context
 from schema.events import ResyncRequired
@@ -41,7 +42,16 @@ def build_schema(
         mutation=Mutation,
         subscription=Subscription,
         # Types that only interfaces refer to.
-        types=[ActivityCard, ApiKey, ConversationChannel, Message, Notification, Payment, Processor],
+        types=[
+            ActivityCard,
+            ApiKey,
+            ConversationChannel,
+            Message,
+            Notification,
+            Payment,
+            Processor,
+            *user_errors.TYPES,
+        ],
         **schema_options(
             production=production, introspection=introspection, limits=limits, scalar_map=SCALARS, once=ONCE
         ),

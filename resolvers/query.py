@@ -179,7 +179,7 @@ class Query:
             )
         except NotFound:
             raise not_found() from None
-        return MessagePreview.from_preview(info, made)
+        return await MessagePreview.from_preview(info, made)
 
     @field("What the payment request dialog shows before anything is typed.")
     async def payment_request_defaults(self, info: Info) -> PaymentRequestDefaults:

@@ -14,7 +14,7 @@ from models import tables
 from models.event_log import Cursor as EventCursor
 from schema.connections import Page, Slice
 from schema.failures import unauthenticated
-from schema.scalars import Cursor
+from schema.scalars import Cursor, Node
 from services.connections.availability import Reach
 from services.core.event_hub import Hub
 from services.core.permissions import Actor
@@ -86,6 +86,8 @@ class Reads(Protocol):
     async def contact_payments_count(self, contact: tables.Contact, filter: RequestFilter) -> int: ...
 
     # The GraphQL type, for modules that can't import it without a circle.
+    async def node(self, public_id: str) -> Node | None: ...
+
     async def contact_node(self, id: UUID) -> object: ...
 
     async def conversation_node(self, id: UUID) -> object: ...

@@ -3,64 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 import strawberry
-from graphql import get_named_type
 
-from models.errors import Refusal
 from schema.account import Account, ApiKey, Channel, Processor, User, Viewer
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
 from schema.payment_request import Payment, PaymentRequest
-from schema.scalars import LengthUnit, RefundStatus, SmsEncoding, UserErrorCode
+from schema.scalars import LengthUnit, RefundStatus, SmsEncoding
 from schema.thread import ActivityCard, Message
+from schema.user_errors import UserError, user_errors
 from services.payments.request_sending import Preview
 
 _REFUSED = "Null: refused, see userErrors."
-
-
-@strawberry.type(
-    description="Expected failure of a mutation; everything unexpected is a top-level error with extensions.code."
-)
-class UserError:
-    code: UserErrorCode = strawberry.field(description="The stable code for programs.")
-    message: str = strawberry.field(description="A message for people, in English.")
-    field: list[str] | None = strawberry.field(
-        description='Path in the input, e.g. ["input", "amount", "currency"]; null: no single field.'
-    )
-
-    @classmethod
-    def from_refusal(cls, refusal: Refusal, within: tuple[str, ...]) -> Self:
-        """`within`: the path to the refusal's field."""
-        return cls(
-            code=UserErrorCode[refusal.code],
-            message=refusal.message,
-            field=[*within, *refusal.field] if refusal.field is not None else None,
-        )
-
-
-def user_errors(info: Info, refusal: Refusal | None, within: tuple[str, ...] = ("input",)) -> list[UserError]:
-    """In the order of the input; errors without a field come last."""
-    if refusal is None:
-        return []
-    found = [UserError.from_refusal(each, within) for each in refusal.all]
-    return sorted(found, key=lambda error: _input_order(info, error.field))
-
-
-def _input_order(info: Info, path: list[str] | None) -> list[int]:
-    arguments: Any = info._raw_info.parent_type.fields[info._raw_info.field_name].args
-    if path is None:
-        return [len(arguments)]
-    place = []
-    for name in path:
-        names = list(arguments)
-        if name not in names:
-            break
-        place.append(names.index(name))
-        arguments = getattr(get_named_type(arguments[name].type), "fields", {})
-    return place
 
 
 @strawberry.interface(description="The base of every mutation's answer.")
@@ -93,10 +50,7 @@ class SendPaymentRequestPayload(MutationPayload):
 class VoidPaymentRequestPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
         default=None,
-        description=(
-            "The request: VOID, or voidPending while a payment is in flight; with VERSION_CONFLICT, the current"
-            " request. Null: otherwise refused, see userErrors."
-        ),
+        description=("The request: VOID, or voidPending while a payment is in flight. " + _REFUSED),
     )
     activity_card: ActivityCard | None = strawberry.field(
         default=None, description="The card REQUEST_VOIDED; null: refused, or not decided yet."
@@ -210,7 +164,7 @@ class MessagePreview:
     )
 
     @classmethod
-    def from_preview(cls, info: Info, made: Preview) -> Self:
+    async def from_preview(cls, info: Info, made: Preview) -> Self:
         found = made.measure
         return cls(
             text=made.text,
@@ -222,7 +176,7 @@ class MessagePreview:
             segments=found.segments,
             remaining_in_segment=found.remaining,
             reasons_for_ucs2=list(found.ucs2_reasons),
-            user_errors=user_errors(info, made.refusal, ("input",)) if made.refusal is not None else [],
+            user_errors=await user_errors(info, made.refusal),
         )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Self, TypeAlias
 import strawberry
 
 from models import vault
+from models.errors import RateLimited, Refusal
 from models.event_log import Cursor as LogCursor
 from models.ids import public_id
 from schema.describe import field, limited
@@ -209,17 +210,43 @@ class MarkShownInput:
 
 
 # ----------------------------------------------------------------------------------------------------------- payloads
-@strawberry.type(description="An expected failure.")
+@strawberry.interface(description="An expected failure. Its type names the facts that come with it.")
 class VisitorError:
     code: VisitorErrorCode = strawberry.field(description="The stable code for programs.")
     message: str = strawberry.field(description="A message for people, in English.")
     field: list[str] | None = strawberry.field(description="Path in the input; null: no single field.")
 
 
+@strawberry.type(description="An error without further facts.")
+class VisitorFieldError(VisitorError):
+    pass
+
+
+@strawberry.type(description="RATE_LIMITED.")
+class VisitorRateLimitError(VisitorError):
+    retry_after_seconds: int = strawberry.field(description="When the next attempt can succeed.")
+
+
+def visitor_errors(refusal: Refusal | identity.VisitRefused) -> list[VisitorError]:
+    if isinstance(refusal, identity.VisitRefused):
+        return [VisitorFieldError(code=VisitorErrorCode[refusal.code], message=refusal.message, field=None)]
+    return [_visitor_error(each) for each in refusal.all]
+
+
+def _visitor_error(refusal: Refusal) -> VisitorError:
+    code = VisitorErrorCode[refusal.code]
+    path = ["input", *refusal.field] if refusal.field else None
+    if isinstance(refusal, RateLimited):
+        after = refusal.retry_after_s
+        return VisitorRateLimitError(code=code, message=refusal.message, field=path, retry_after_seconds=after)
+    return VisitorFieldError(code=code, message=refusal.message, field=path)
+
+
 @strawberry.interface(description="The base of every mutation's answer.")
 class VisitorPayload:
     user_errors: list[VisitorError] = strawberry.field(
-        default_factory=list, description="Why nothing was done; empty: it was done."
+        default_factory=list,
+        description=("Why nothing was done: one error for each wrong field, in the input's order. Empty: it was done."),
     )
 
 

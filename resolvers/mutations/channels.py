@@ -22,8 +22,8 @@ from schema.payloads import (
     DisconnectChannelPayload,
     RotateIdentitySecretPayload,
     TestChannelPayload,
-    user_errors,
 )
+from schema.user_errors import user_errors
 from services.connections import channel_settings
 
 
@@ -68,7 +68,7 @@ class ChannelMutations:
         self, info: Info, input: Annotated[TestChannelInput, strawberry.argument(description="The channel.")]
     ) -> TestChannelPayload:
         row, refusal = await channel_settings.check_channel(info.context.actor, row_id(input.channel_id, "chn"))
-        return TestChannelPayload(channel=Channel.from_row(row), user_errors=user_errors(info, refusal))
+        return TestChannelPayload(channel=Channel.from_row(row), user_errors=await user_errors(info, refusal))
 
     @mutation(
         "Disconnect a channel; its messages stay. For owners and admins.",

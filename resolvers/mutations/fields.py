@@ -12,7 +12,7 @@ from models.errors import NotFound, Refusal
 from resolvers.access.reads import wants_position
 from schema import describe
 from schema.context import Info
-from schema.payloads import user_errors
+from schema.user_errors import user_errors
 
 F = TypeVar("F", bound=Callable[..., Any])
 Resolver = Callable[..., Awaitable[Any]]
@@ -48,7 +48,7 @@ class RefusalsAsUserErrors(FieldExtension):
                     each.field = (self._renamed.get(each.field[0], each.field[0]), *each.field[1:])
                 elif isinstance(each, NotFound) and self._not_found is not None:
                     each.field = (self._not_found,)
-            return self._payload(user_errors=user_errors(info, refusal))
+            return self._payload(user_errors=await user_errors(info, refusal))
 
 
 class FreshReads(FieldExtension):

@@ -6,8 +6,6 @@ from typing import Annotated
 
 import strawberry
 
-from models import tables
-from models.errors import Refusal, VersionConflict
 from resolvers.mutations.arguments import optional_row_id, row_id, template
 from resolvers.mutations.fields import mutation
 from schema.context import Info
@@ -26,7 +24,6 @@ from schema.payloads import (
     ReleasePaymentLinkPayload,
     SendPaymentRequestPayload,
     VoidPaymentRequestPayload,
-    user_errors,
 )
 from schema.payment_request import PaymentRequest
 from schema.sandbox import RunSandboxScenarioInput, RunSandboxScenarioPayload
@@ -86,20 +83,13 @@ class PaymentRequestMutations:
         info: Info,
         input: Annotated[VoidPaymentRequestInput, strawberry.argument(description="The request to void.")],
     ) -> VoidPaymentRequestPayload:
-        try:
-            done = await voids.void(
-                info.context.actor,
-                payment_request_id=row_id(input.payment_request_id, "pr"),
-                reason=input.reason,
-                expected_version=input.expected_version,
-                confirm_partially_paid=input.confirm_partially_paid,
-            )
-        except Refusal as refusal:
-            current = next((each.current for each in refusal.all if isinstance(each, VersionConflict)), None)
-            if not isinstance(current, tables.PaymentRequest):
-                raise
-            shown = PaymentRequest.from_row(current)
-            return VoidPaymentRequestPayload(payment_request=shown, user_errors=user_errors(info, refusal))
+        done = await voids.void(
+            info.context.actor,
+            payment_request_id=row_id(input.payment_request_id, "pr"),
+            reason=input.reason,
+            expected_version=input.expected_version,
+            confirm_partially_paid=input.confirm_partially_paid,
+        )
         return VoidPaymentRequestPayload(
             payment_request=PaymentRequest.from_row(done.request),
             activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,

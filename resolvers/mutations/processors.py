@@ -13,7 +13,8 @@ from resolvers.mutations.fields import mutation
 from schema.account import Processor
 from schema.context import Info
 from schema.inputs.processors import ConfigureProcessorInput, DisconnectProcessorInput, TestProcessorInput
-from schema.payloads import ConfigureProcessorPayload, DisconnectProcessorPayload, TestProcessorPayload, user_errors
+from schema.payloads import ConfigureProcessorPayload, DisconnectProcessorPayload, TestProcessorPayload
+from schema.user_errors import user_errors
 from services.connections import processor_settings, providers
 
 # Credentials that have a field of their own in ConfigureProcessorInput.
@@ -95,7 +96,7 @@ class ProcessorMutations:
         self, info: Info, input: Annotated[TestProcessorInput, strawberry.argument(description="The processor.")]
     ) -> TestProcessorPayload:
         row, refusal = await processor_settings.check_processor(info.context.actor, row_id(input.processor_id, "prc"))
-        return TestProcessorPayload(processor=Processor.from_row(row), user_errors=user_errors(info, refusal))
+        return TestProcessorPayload(processor=Processor.from_row(row), user_errors=await user_errors(info, refusal))
 
     @mutation(
         "Disconnect a processor. Open requests on it stay payable until voided; their money is still recorded."

@@ -12,6 +12,7 @@ from resolvers.visitor.mutation import VisitorMutation
 from resolvers.visitor.query import VisitorQuery
 from resolvers.visitor.subscription import VisitorSubscription
 from schema.scalars import SCALARS
+from schema.visitor import VisitorFieldError, VisitorRateLimitError
 
 IDENTITY_HEADER: Final = "paythread-identity"
 # The API is public. These are several times what the widget needs.
@@ -36,6 +37,7 @@ def build_visitor_schema(*, production: bool, introspection: bool | None = None,
         query=VisitorQuery,
         mutation=VisitorMutation,
         subscription=VisitorSubscription,
+        types=[VisitorFieldError, VisitorRateLimitError],  # only an interface refers to them
         **schema_options(production=production, introspection=introspection, limits=limits, scalar_map=SCALARS),
     )
 

@@ -21,9 +21,8 @@ from schema.visitor import (
     StartVisitInput,
     StartVisitPayload,
     Visit,
-    VisitorError,
-    VisitorErrorCode,
     VisitorMessage,
+    visitor_errors,
 )
 from services.web_chat import thread, visits
 from services.web_chat.identity import VisitRefused
@@ -40,12 +39,8 @@ class _RefusalsAsUserErrors(FieldExtension):
     ) -> Any:
         try:
             return await next_(source, info, **kwargs)
-        except VisitRefused as refused:
-            error = VisitorError(code=VisitorErrorCode[refused.code], message=refused.message, field=None)
-        except Refusal as refusal:
-            path = ["input", *refusal.field] if refusal.field else None
-            error = VisitorError(code=VisitorErrorCode[refusal.code], message=refusal.message, field=path)
-        return self._payload(user_errors=[error])
+        except (Refusal, VisitRefused) as refusal:
+            return self._payload(user_errors=visitor_errors(refusal))
 
 
 def mutation(description: str) -> Callable[[F], F]:

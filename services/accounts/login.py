@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from uuid import uuid4
@@ -20,7 +22,7 @@ from services.accounts import sessions
 from services.accounts.sessions import Tokens
 from services.core import validation
 from services.core.configuration import Derived, LoginLimits
-from services.core.rate_limits import MovingWindows, network_of, site_of
+from services.core.rate_limits import Limit, MovingWindows, network_of, site_of
 
 PASSWORD_LIMIT: Final = 256
 # Delay of an attempt from an unknown network on a name that many networks try.
@@ -99,22 +101,27 @@ async def sign_in(email: str, password: str, *, client_address: str | None) -> T
         return await sessions.issue(fresh, uuid4())
 
 
+async def _hit(attempts: _Limits, used: Sequence[Limit]) -> bool:
+    return all([await attempts.counts.hit(limit, *key) for limit, key in used])
+
+
 async def _admit(name: str, network: str) -> bool:
     # From a known network only the name's own attempts count: strangers can't lock the user out.
     attempts = _limits.get()
     known = not await attempts.counts.test(KNOWN_FOR, "known", name, network)
-    allowed = await attempts.counts.hit(attempts.per_name, "name", name, network)
+    used: list[Limit] = [(attempts.per_name, ("name", name, network))]
     if network and not known:
-        allowed = await attempts.counts.hit(attempts.per_address, "address", network) and allowed
-        if allowed and (site := site_of(network)) is not None:
-            allowed = await attempts.counts.hit(attempts.per_name_site, "name", name, site)
-            allowed = await attempts.counts.hit(attempts.per_address_site, "address", site) and allowed
+        used.append((attempts.per_address, ("address", network)))
+    allowed = await _hit(attempts, used)
+    if allowed and network and not known and (site := site_of(network)) is not None:
+        used = [(attempts.per_name_site, ("name", name, site)), (attempts.per_address_site, ("address", site))]
+        allowed = await _hit(attempts, used)
     if not allowed:
-        raise RateLimited
+        raise RateLimited(retry_after_s=await attempts.counts.retry_after_s(used))
     if known or await attempts.counts.hit(attempts.per_name_everywhere, "everywhere", name):
         return known
     if attempts.waiting[name] >= WAITING:
-        raise RateLimited
+        raise RateLimited(retry_after_s=math.ceil(DELAY_S))
     attempts.waiting[name] += 1
     try:
         await _sleep(DELAY_S)

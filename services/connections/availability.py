@@ -367,12 +367,23 @@ def _channel_or_none(connection: ChannelConnection) -> Channel | None:
         return None  # the plug-in is gone, or the credentials are unreadable
 
 
-def refuse(capability: Capability, *, template: bool = False) -> None:
-    """Raise the refusal of `reason`, if any."""
+def refuse(
+    capability: Capability,
+    conversation_id: UUID,
+    channel_id: UUID,
+    *,
+    payment_request: bool = False,
+    template: bool = False,
+) -> None:
+    """Raise the refusal of `reason`, if any. `payment_request`: the message carries one."""
     if template and capability.templates:
         return
     if capability.reason is not None:
-        field = None if capability.reason in _ABOUT_THE_CALLER else "channelId"
-        raise _REFUSALS[capability.reason](field=field)
+        refusal = _REFUSALS[capability.reason](field=None if capability.reason in _ABOUT_THE_CALLER else "channelId")
+        if isinstance(refusal, errors.MessagingWindowClosed):
+            refusal.conversation_id = conversation_id
+            refusal.channel_id = channel_id
+            refusal.payment_request = payment_request
+        raise refusal
     if template:
         raise errors.Invalid("This channel sends no templates: write a text.", field="template")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -158,6 +159,9 @@ class _Windows(Storage, MovingWindowSupport):
         raise NotImplementedError
 
 
+Limit = tuple[RateLimitItem, tuple[str, ...]]  # with the key that it counts
+
+
 class MovingWindows:
     """Counted in Redis, or per process while Redis fails or is not configured."""
 
@@ -185,13 +189,36 @@ class MovingWindows:
         """Whether `hit` would succeed."""
         return await self._ask("test", limit, key)
 
+    async def retry_after_s(self, used: Iterable[Limit]) -> int:
+        """Whole seconds until each of these limits admits a hit; at least 1."""
+        longest = 0.0
+        for limit, key in used:
+            reset, left = await self._stats(limit, key)
+            if left < 1:
+                longest = max(longest, min(reset, limit.get_expiry()))
+        return max(1, math.ceil(longest))
+
+    async def _stats(self, limit: RateLimitItem, key: tuple[str, ...]) -> tuple[float, int]:
+        if self._shared is not None and time.monotonic() >= self._retry_at:
+            try:
+                stats = await self._shared.get_window_stats(limit, *key)
+            except StorageError as error:
+                self._fall_back(error)
+            else:
+                return stats.reset_time - time.time(), stats.remaining
+        stats = await self._own.get_window_stats(limit, *key)
+        return stats.reset_time - _clock(), stats.remaining
+
+    def _fall_back(self, error: StorageError) -> None:
+        self._retry_at = time.monotonic() + REDIS_RETRY_AFTER_S
+        log.warning("limits are counted by this process alone", error=type(error.storage_error).__name__)
+
     async def _ask(self, method: str, limit: RateLimitItem, key: tuple[str, ...]) -> bool:
         if self._shared is not None and time.monotonic() >= self._retry_at:
             try:
                 return bool(await getattr(self._shared, method)(limit, *key))
             except StorageError as error:
-                self._retry_at = time.monotonic() + REDIS_RETRY_AFTER_S
-                log.warning("limits are counted by this process alone", error=type(error.storage_error).__name__)
+                self._fall_back(error)
         return bool(await getattr(self._own, method)(limit, *key))
 
     async def reachable(self) -> bool:

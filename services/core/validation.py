@@ -57,13 +57,15 @@ def email(value: str | None, *, field: Field) -> str | None:
     return text.lower()
 
 
-def parse_amount(value: str, currency: str | None, *, field: Field) -> Money:
-    """Parse "125.00". Raises: Invalid, AmountTooSmall (negative)."""
+def parse_amount(
+    value: str, currency: str | None, *, field: Field, minimum: Money | None = None, maximum: Money | None = None
+) -> Money:
+    """Parse "125.00". The limits are facts of the refusal, not checked. Raises: Invalid, AmountTooSmall (negative)."""
     try:
         return Money.from_decimal(value, MOST_DECIMALS if currency is None else currency)
     except InvalidAmount as error:
         if value.strip().startswith("-"):
-            raise AmountTooSmall(field=field) from error
+            raise AmountTooSmall(minimum=minimum, maximum=maximum, field=field) from error
         raise Invalid(
             "Give the amount as a decimal number with the currency's number of decimals.", field=field
         ) from error

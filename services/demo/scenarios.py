@@ -7,6 +7,7 @@ from typing import Final
 from uuid import UUID
 
 from models import errors, vault
+from models.ids import public_id
 from models.ledger import Status
 from models.tables import PaymentRequest
 from services.connections import providers
@@ -52,19 +53,19 @@ async def run(actor: Actor, *, payment_request_id: UUID, scenario: str, seed: in
     if connection.processor != "sandbox":
         raise errors.Invalid("Only a sandbox request can play scenarios.", field="paymentRequestId")
     if request.status == Status.PAID:
-        raise errors.AlreadyPaid(field="paymentRequestId")
+        raise errors.AlreadyPaid(current=public_id("pr", request.id), field="paymentRequestId")
     if request.status == Status.VOID:
-        raise errors.AlreadyVoid(field="paymentRequestId")
+        raise errors.AlreadyVoid(current=public_id("pr", request.id), field="paymentRequestId")
     if request.status == Status.PROCESSING and request.released_at is None:
-        raise errors.PaymentInProgress(field="paymentRequestId")
+        raise errors.PaymentInProgress(current=public_id("pr", request.id), field="paymentRequestId")
     opened = await checkout.open_checkout(vault.unseal(request.account_id, request.token))
     if opened.url is None:
-        raise errors.PaymentInProgress(field="paymentRequestId")
+        raise errors.PaymentInProgress(current=public_id("pr", request.id), field="paymentRequestId")
     external_id = opened.url.rpartition("/")[2]
     if scenario == "PAID_AFTER_VOID":
         await voids.void(actor, payment_request_id=request.id, confirm_partially_paid=True)
     try:
         await sandbox_scenarios.play(external_id, scenario, random.Random(f"{scenario}:{seed}"))  # noqa: S311 (a story, not a secret)
     except checkouts.SandboxRefusal as refusal:
-        raise errors.PaymentInProgress(field="paymentRequestId") from refusal
+        raise errors.PaymentInProgress(current=public_id("pr", request.id), field="paymentRequestId") from refusal
     return await found.get()

@@ -59,8 +59,9 @@ async def create_contact(
                 changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
                 await audit_log.record(actor, "contact.created", public_id("cnt", contact.id))
                 await save({"contact": str(contact.id)})
-        except IntegrityError as error:
-            raise AlreadyUsed(field="addresses") from error  # by a concurrent call
+        except IntegrityError as error:  # taken by a concurrent call
+            await _refuse_taken(actor.account_id, wanted, {kind for kind, _ in addresses}, contact_id=None)
+            raise AlreadyUsed(field="addresses") from error
         return contact
 
     async def rebuild(ids: dict[str, Any]) -> Contact:
@@ -101,6 +102,7 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
                 actor, "contact.updated", public_id("cnt", contact.id), {"fields": sorted([*values, *moved])}
             )
     except IntegrityError as error:
+        await _refuse_taken(actor.account_id, wanted, stated, contact_id=contact_id)
         raise AlreadyUsed(field="addresses") from error
     return contact
 
@@ -289,7 +291,10 @@ async def _refuse_taken(
         taken = await held_address(account_id, kind, address)
         with refusals:
             if taken is not None and taken.contact_id != contact_id:
-                raise AlreadyUsed(field="addresses" if kind in stated else "email" if kind == "EMAIL" else "phone")
+                raise AlreadyUsed(
+                    current=public_id("cnt", taken.contact_id),
+                    field="addresses" if kind in stated else "email" if kind == "EMAIL" else "phone",
+                )
     refusals.raise_any()
 
 

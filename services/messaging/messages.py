@@ -276,7 +276,9 @@ async def _check_now(actor: Actor, draft: _Draft, *, now: datetime) -> availabil
         processor_ids={request.processor_connection_id for request in asking},
     )
     with refusals:
-        availability.refuse(able, template=draft.templated)
+        availability.refuse(
+            able, draft.conversation.id, draft.connection.id, payment_request=bool(asking), template=draft.templated
+        )
         if draft.template is not None:
             composer.refuse_without_links(draft.body, draft.template, draft.requests)
             composer.refuse_long("".join(draft.template.values), draft.connection, field=("template", "variables"))

@@ -9,6 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from models.errors import ConfirmationRequired, Invalid
+from models.ids import public_id
 from models.tables import Message, PaymentRequest, ProcessorConnection
 from services.connections import providers
 from services.connections.availability import Reach
@@ -72,6 +73,7 @@ async def refuse(actor: Actor, repeat: Repeat, *, now: datetime) -> None:
         if actor.kind != "user" or not looked_up:
             raise ConfirmationRequired(
                 "This message may have arrived: confirm that the contact may get it twice.",
+                current=public_id("msg", one.id),
                 field="confirmPossibleDuplicate",
             )
 

@@ -124,7 +124,7 @@ async def _refusal(message: Message, connection: ChannelConnection) -> Refusal |
     if able.reason == ContactOptedOut.code and await opt_outs.is_confirmation(message):
         return None
     try:
-        availability.refuse(able, template=message.template_id is not None)
+        availability.refuse(able, conversation.id, connection.id, template=message.template_id is not None)
     except Refusal as refusal:
         return refusal
     return None

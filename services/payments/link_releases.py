@@ -88,13 +88,13 @@ async def _release(request: PaymentRequest, *, actor: Actor | None, save: Save |
 
 def _refuse_unreleasable(request: PaymentRequest) -> None:
     if request.status == Status.PAID:
-        raise errors.AlreadyPaid(field="paymentRequestId")
+        raise errors.AlreadyPaid(current=public_id("pr", request.id), field="paymentRequestId")
     if request.status == Status.VOID or request.void_requested_at is not None:
-        raise errors.AlreadyVoid(field="paymentRequestId")
+        raise errors.AlreadyVoid(current=public_id("pr", request.id), field="paymentRequestId")
     if request.status != Status.PROCESSING or request.released_at is not None:
         raise errors.Invalid("No payment holds this link.", field="paymentRequestId")
     if not projection.is_releasable(request):
-        raise errors.PaymentInProgress(field="paymentRequestId")
+        raise errors.PaymentInProgress(current=public_id("pr", request.id), field="paymentRequestId")
 
 
 async def _cancel_payment(session: CheckoutSession) -> list[ActivityCard]:

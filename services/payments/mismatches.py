@@ -102,10 +102,10 @@ async def _audit(actor: Actor, request: PaymentRequest, chosen: Resolution, wait
 async def _lock_resolvable(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     request = await request_rows.lock_visible(actor.account_id, payment_request_id)
     if request.status == Status.VOID or request.void_requested_at is not None:
-        raise errors.AlreadyVoid(field="paymentRequestId")
+        raise errors.AlreadyVoid(current=public_id("pr", request.id), field="paymentRequestId")
     held = request.status == Status.PROCESSING and request.released_at is None
     if held or await captures.is_under_way(request.id):
-        raise errors.PaymentInProgress(field="paymentRequestId")
+        raise errors.PaymentInProgress(current=public_id("pr", request.id), field="paymentRequestId")
     return request
 
 
@@ -113,11 +113,12 @@ async def _unresolved_charges(request: PaymentRequest) -> list[PaymentView]:
     views = (await payment_views.payments(request.account_id, [request.id]))[request.id]
     waiting = [view for view in views if view.unresolved_minor]
     if not waiting:
-        raise errors.NothingToResolve(field="paymentRequestId")
+        raise errors.NothingToResolve(current=public_id("pr", request.id), field="paymentRequestId")
     left = (await refunds.refundable(request.account_id, {request.id: views}))[request.id]
     if not resolvable(views, left):
         raise errors.PaymentInProgress(
             "Some of this money is being refunded or is disputed. Wait until that is decided.",
+            current=public_id("pr", request.id),
             field="paymentRequestId",
         )
     return waiting
@@ -136,11 +137,15 @@ def _refuse_unsuitable(
         return
     if any(view.currency != request.currency for view in waiting):
         raise errors.ResolutionNotPossible(
-            "The payment is in another currency. Accept it as paid, or refund it.", field="resolution"
+            "The payment is in another currency. Accept it as paid, or refund it.",
+            current=public_id("pr", request.id),
+            field="resolution",
         )
     if chosen == Resolution.ACCEPT_AS_PART and sum(view.amount_minor for view in waiting) >= due:
         raise errors.ResolutionNotPossible(
-            f"The money received covers the {due_text} due. Accept it as paid.", field="resolution"
+            f"The money received covers the {due_text} due. Accept it as paid.",
+            current=public_id("pr", request.id),
+            field="resolution",
         )
     over = sum(view.unresolved_minor for view in waiting) - due
     if chosen == Resolution.REFUND_DIFFERENCE and (over <= 0 or due == 0):
@@ -149,7 +154,7 @@ def _refuse_unsuitable(
             if due
             else "Nothing is due. Refund the payment instead."
         )
-        raise errors.ResolutionNotPossible(why, field="resolution")
+        raise errors.ResolutionNotPossible(why, current=public_id("pr", request.id), field="resolution")
 
 
 async def _prepare_refunds(

@@ -107,7 +107,7 @@ async def _lock_due(
         request = await request_rows.lock_visible(actor.account_id, payment_request_id)
         _refuse_unpayable(request)
         if await captures.is_under_way(request.id):
-            raise errors.PaymentInProgress(field="paymentRequestId")
+            raise errors.PaymentInProgress(current=public_id("pr", request.id), field="paymentRequestId")
     with refusals:
         amount_minor = _read_amount(amount, request, locale)
     refusals.raise_any()
@@ -179,11 +179,11 @@ async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
 
 def _refuse_unpayable(request: PaymentRequest) -> None:
     if request.status == Status.PAID:
-        raise errors.AlreadyPaid(field="paymentRequestId")
+        raise errors.AlreadyPaid(current=public_id("pr", request.id), field="paymentRequestId")
     if request.status == Status.VOID or request.void_requested_at is not None:
-        raise errors.AlreadyVoid(field="paymentRequestId")
+        raise errors.AlreadyVoid(current=public_id("pr", request.id), field="paymentRequestId")
     if request.status == Status.PROCESSING and request.released_at is None:
-        raise errors.PaymentInProgress(field="paymentRequestId")
+        raise errors.PaymentInProgress(current=public_id("pr", request.id), field="paymentRequestId")
 
 
 def _read_amount(amount: str | None, request: PaymentRequest | None, locale: str) -> int:
@@ -192,12 +192,17 @@ def _read_amount(amount: str | None, request: PaymentRequest | None, locale: str
         due = Money(request.amount_minor - request.amount_paid_minor - request.waived_minor, request.currency)
     if amount is None:
         return due.amount_minor if due is not None else 0
-    money = validation.parse_amount(amount, due.currency if due is not None else None, field="amount")
+    least = Money(1, due.currency) if due is not None else None
+    most = due if due is not None and due.amount_minor > 0 else None  # a closed request is refused elsewhere
+    money = validation.parse_amount(
+        amount, due.currency if due is not None else None, field="amount", minimum=least, maximum=most
+    )
     if money.amount_minor <= 0:
-        raise errors.AmountTooSmall(field="amount")
-    # A closed request is refused elsewhere.
-    if due is not None and 0 < due.amount_minor < money.amount_minor:
-        raise errors.AmountTooLarge(f"Only {due.formatted(locale)} is due.", field="amount")
+        raise errors.AmountTooSmall(minimum=least, maximum=most, field="amount")
+    if most is not None and most.amount_minor < money.amount_minor:
+        raise errors.AmountTooLarge(
+            f"Only {most.formatted(locale)} is due.", minimum=least, maximum=most, field="amount"
+        )
     return money.amount_minor
 
 

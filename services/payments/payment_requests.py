@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from models import database, errors, ledger, rows, vault
-from models.ids import uuid7
+from models.ids import public_id, uuid7
 from models.ledger import Status
 from models.money import CURRENCIES, Money
 from models.tables import (
@@ -250,7 +250,7 @@ async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
             or request.first_viewed_at is not None
             or opened
         ):
-            raise errors.AlreadySent(field="paymentRequestId")
+            raise errors.AlreadySent(current=public_id("pr", request.id), field="paymentRequestId")
         request.discarded_at = changed.now
         request.version += 1
         await request.save(update_fields=["discarded_at", "version", "updated_at"])

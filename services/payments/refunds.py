@@ -93,7 +93,9 @@ async def _check_and_prepare(
             _refuse_kind(charge)
             left = (await refundable(actor.account_id, {request.id: views}))[request.id].get(payment_id, 0)
             if left <= 0:
-                raise errors.NotRefundable("Nothing of this payment is left to refund.", field="paymentId")
+                raise errors.NotRefundable(
+                    "Nothing of this payment is left to refund.", current=public_id("pay", charge.id), field="paymentId"
+                )
         with refusals:
             amount_minor = _read_amount(amount, charge, left, await changed.locale())
         with refusals:
@@ -154,20 +156,28 @@ async def submit(row: Refund, actor: Actor) -> None:
 
 def _refuse_kind(charge: PaymentView) -> None:
     if charge.kind != "CHARGE" or charge.status != "SUCCEEDED":
-        raise errors.NotRefundable(field="paymentId")
+        raise errors.NotRefundable(current=public_id("pay", charge.id), field="paymentId")
     if charge.connection_id is None:
-        raise errors.NotRefundable("This payment was recorded manually: undo the record instead.", field="paymentId")
+        raise errors.NotRefundable(
+            "This payment was recorded manually: undo the record instead.",
+            current=public_id("pay", charge.id),
+            field="paymentId",
+        )
 
 
 def _read_amount(amount: str | None, charge: PaymentView | None, left: int, locale: str) -> int:
     if amount is None:
         return left
-    money = validation.parse_amount(amount, charge.currency if charge is not None else None, field="amount")
+    currency = charge.currency if charge is not None else None
+    least = Money(1, currency) if currency is not None else None
+    most = Money(left, currency) if currency is not None and left > 0 else None
+    money = validation.parse_amount(amount, currency, field="amount", minimum=least, maximum=most)
     if money.amount_minor <= 0:
-        raise errors.AmountTooSmall(field="amount")
-    if 0 < left < money.amount_minor:  # nothing left is refused already
-        most = Money(left, money.currency).formatted(locale)
-        raise errors.RefundExceedsPayment(f"At most {most} is left of this payment.", field="amount")
+        raise errors.AmountTooSmall(minimum=least, maximum=most, field="amount")
+    if most is not None and most.amount_minor < money.amount_minor:  # nothing left is refused already
+        raise errors.RefundExceedsPayment(
+            f"At most {most.formatted(locale)} is left of this payment.", refundable=most, field="amount"
+        )
     return money.amount_minor
 
 
@@ -190,7 +200,8 @@ async def _refuse_channel(actor: Actor, request: PaymentRequest | None, channel_
     if request is None:
         return
     conversation = await merged_rows.conversation_of(request.account_id, request.conversation_id)
-    availability.refuse(await availability.capability(actor, conversation, connection, payment_request=False, now=now))
+    able = await availability.capability(actor, conversation, connection, payment_request=False, now=now)
+    availability.refuse(able, conversation.id, connection.id)
 
 
 async def _load_result(refund_id: UUID, actor: Actor) -> Refunded:

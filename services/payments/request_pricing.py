@@ -52,6 +52,7 @@ def price(amount: str, currency: str, connection: ProcessorConnection | None, *,
     """
     known = currency in CURRENCIES
     limits = None
+    least = most = None
     refusals = errors.Refusals()
     with refusals:
         if not known:
@@ -61,22 +62,38 @@ def price(amount: str, currency: str, connection: ProcessorConnection | None, *,
             if limits is None:
                 raise errors.CurrencyNotSupported(field=("amount", "currency"))
     with refusals:
-        money = validation.parse_amount(amount, currency if known else None, field=("amount", "amount"))
+        if known:
+            least, most = _range(limits, currency)
+        money = validation.parse_amount(
+            amount, currency if known else None, field=("amount", "amount"), minimum=least, maximum=most
+        )
         if limits is not None:
             _refuse_beyond(limits, money, locale)
         elif money.amount_minor == 0:
-            raise errors.AmountTooSmall(field=("amount", "amount"))
+            raise errors.AmountTooSmall(minimum=least, maximum=most, field=("amount", "amount"))
     refusals.raise_any()
     return money
 
 
+def _range(limits: AmountLimits | None, currency: str) -> tuple[Money, Money | None]:
+    if limits is None:
+        return Money(1, currency), None
+    most = Money(limits.maximum_minor, currency) if limits.maximum_minor is not None else None
+    return Money(max(1, limits.minimum_minor), currency), most
+
+
 def _refuse_beyond(limits: AmountLimits, money: Money, locale: str) -> None:
-    least = max(1, limits.minimum_minor)
-    if money.amount_minor < least:
-        smallest = Money(least, money.currency).formatted(locale)
-        raise errors.AmountTooSmall(f"The smallest amount is {smallest}.", field=("amount", "amount"))
-    if limits.maximum_minor is not None and money.amount_minor > limits.maximum_minor:
-        largest = Money(limits.maximum_minor, money.currency).formatted(locale)
-        raise errors.AmountTooLarge(f"The largest amount is {largest}.", field=("amount", "amount"))
+    least, most = _range(limits, money.currency)
+    if money.amount_minor < least.amount_minor:
+        raise errors.AmountTooSmall(
+            f"The smallest amount is {least.formatted(locale)}.",
+            minimum=least,
+            maximum=most,
+            field=("amount", "amount"),
+        )
+    if most is not None and money.amount_minor > most.amount_minor:
+        raise errors.AmountTooLarge(
+            f"The largest amount is {most.formatted(locale)}.", minimum=least, maximum=most, field=("amount", "amount")
+        )
     if money.amount_minor % limits.step_minor:
         raise errors.Invalid("The processor does not accept this many decimals.", field=("amount", "amount"))

@@ -10,6 +10,7 @@ import structlog
 
 from integrations.base import CheckoutStatus, IntegrationError
 from models import errors, ledger
+from models.ids import public_id
 from models.ledger import CardKind, Status
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
 from services.connections import processor_health, providers
@@ -68,7 +69,11 @@ async def void(
         changed.request_event("updated", request, previous_status=request.status)
     done = await finish_void(actor.account_id, payment_request_id)
     if done.request.status == Status.PAID:
-        raise errors.AlreadyPaid("The payment arrived first; the request is paid.", field="paymentRequestId")
+        raise errors.AlreadyPaid(
+            "The payment arrived first; the request is paid.",
+            current=public_id("pr", request.id),
+            field="paymentRequestId",
+        )
     return done
 
 
@@ -86,10 +91,10 @@ async def _lock_voidable(
     if request is not None:
         with refusals:
             if expected_version is not None and request.version != expected_version:
-                raise errors.VersionConflict(request, field="expectedVersion")
+                raise errors.VersionConflict(current=public_id("pr", request.id), field="expectedVersion")
         with refusals:
             if (request.status == Status.PARTIALLY_PAID or request.unresolved) and not confirm_partially_paid:
-                raise errors.ConfirmationRequired(field="confirmPartiallyPaid")
+                raise errors.ConfirmationRequired(current=public_id("pr", request.id), field="confirmPartiallyPaid")
     refusals.raise_any()
     assert request is not None  # noqa: S101 (refused above)
     return request
@@ -97,13 +102,17 @@ async def _lock_voidable(
 
 def _refuse_unvoidable(request: PaymentRequest) -> None:
     if request.status == Status.PAID:
-        raise errors.AlreadyPaid(field="paymentRequestId")
+        raise errors.AlreadyPaid(current=public_id("pr", request.id), field="paymentRequestId")
     if request.status == Status.VOID:
-        raise errors.AlreadyVoid(field="paymentRequestId")
+        raise errors.AlreadyVoid(current=public_id("pr", request.id), field="paymentRequestId")
     if request.void_requested_at is not None:
-        raise errors.AlreadyVoid("A void of this payment request is in progress.", field="paymentRequestId")
+        raise errors.AlreadyVoid(
+            "A void of this payment request is in progress.",
+            current=public_id("pr", request.id),
+            field="paymentRequestId",
+        )
     if request.status == Status.PROCESSING and request.released_at is None:
-        raise errors.PaymentInProgress(field="paymentRequestId")
+        raise errors.PaymentInProgress(current=public_id("pr", request.id), field="paymentRequestId")
 
 
 async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:

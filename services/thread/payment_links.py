@@ -82,9 +82,9 @@ def is_alive(request: PaymentRequest) -> bool:
 def refuse_closed(request: PaymentRequest, *, field: str = "paymentRequestId") -> None:
     """Refuse unless `is_alive`. Raises: AlreadyPaid, AlreadyVoid (also while a void is pending)."""
     if request.status == Status.PAID:
-        raise errors.AlreadyPaid(field=field)
+        raise errors.AlreadyPaid(current=public_id("pr", request.id), field=field)
     if not is_alive(request):
-        raise errors.AlreadyVoid(field=field)
+        raise errors.AlreadyVoid(current=public_id("pr", request.id), field=field)
 
 
 async def button(account_id: UUID, text: str) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ from tortoise.queryset import QuerySet
 
 from integrations.base import InboundMessage, StatusUpdate
 from integrations.channels import web_chat
-from models.errors import Invalid
+from models.errors import Invalid, Refusals
 from models.event_log import Cursor
 from models.ids import public_id
 from models.money import Money
@@ -198,9 +198,13 @@ async def write(visit: Visit, *, client_message_id: str, body: str, client_addre
     Raises: IdentityRequired, WidgetClosed, Blank, TooLong, Invalid, RateLimited.
     """
     visit.require_identity()
-    text = validation.required(body, limit=BODY_LIMIT, field="body", message=True)
-    if _CLIENT_ID.fullmatch(client_message_id) is None:
-        raise Invalid("8 to 64 letters, digits, - and _.", field="clientMessageId")
+    refusals = Refusals()
+    with refusals:
+        if _CLIENT_ID.fullmatch(client_message_id) is None:
+            raise Invalid("8 to 64 letters, digits, - and _.", field="clientMessageId")
+    with refusals:
+        text = validation.required(body, limit=BODY_LIMIT, field="body", message=True)
+    refusals.raise_any()
     connection = await open_widget(visit.connection_id)
     if connection is None:
         raise WidgetClosed

@@ -19,7 +19,7 @@ from models.ids import uuid7
 from models.tables import Contact, ContactAddress, Visitor
 from models.vault import digest
 from services.core import configuration, jobs, merged_rows
-from services.core.rate_limits import MovingWindows, network_of
+from services.core.rate_limits import Limit, MovingWindows, network_of
 from services.core.unit_of_work import Change, change
 from services.messaging import contacts
 from services.web_chat.identity import (
@@ -62,12 +62,14 @@ async def count_use(client_address: str, visitor_id: UUID | None = None) -> None
     Raises: RateLimited.
     """
     made = _limits.get()
-    allowed = visitor_id is None or await made.counts.hit(made.per_visitor, "visitor", visitor_id.hex)
+    used: list[Limit] = []
+    if visitor_id is not None:
+        used.append((made.per_visitor, ("visitor", visitor_id.hex)))
     if client_address:
-        network = network_of(client_address)
-        allowed = await made.counts.hit(made.per_address, "chat address", network) and allowed
-    if not allowed:
-        raise RateLimited
+        used.append((made.per_address, ("chat address", network_of(client_address))))
+    allowed = [await made.counts.hit(limit, *key) for limit, key in used]
+    if not all(allowed):
+        raise RateLimited(retry_after_s=await made.counts.retry_after_s(used))
 
 
 # ------------------------------------------------------------------------------------------------------- start and resume

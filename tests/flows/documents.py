@@ -1,6 +1,12 @@
 """The GraphQL documents of the flow tests, as an inbox sends them."""
 
 ERRORS = "userErrors { code message field }"
+ERROR_FACTS = """userErrors { __typename code message field
+  ... on AmountLimitError { minimum { amount currency } maximum { amount currency } }
+  ... on RefundLimitError { refundable { amount currency } }
+  ... on ConflictError { current { __typename id } }
+  ... on WindowClosedError { help { kind sentence channelId } }
+  ... on RateLimitError { retryAfterSeconds } }"""
 
 REQUEST_FIELDS = """
   id number status version productName description checkoutUrl processorKind testMode deliveryState sentVia voidPending

@@ -120,7 +120,7 @@ def mutation_document(name: str) -> str:
     payload = get_named_type(one.type)
     assert isinstance(payload, GraphQLObjectType)
     parts = [_brief(child, of.type) for child, of in payload.fields.items() if child != "userErrors"]
-    selection = " ".join([*parts, d.ERRORS])
+    selection = " ".join([*parts, d.ERROR_FACTS])
     return f"mutation{declared(one.args)} {{ {name}{passed(one.args)} {{ {selection} }} }}"
 
 

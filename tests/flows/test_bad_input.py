@@ -149,6 +149,28 @@ NAMED = {
     "signIn.input.password": NONE,
     "refreshSession.input.refreshToken": NONE,
 }
+# The types of errors that have facts, by code.
+TYPES = {
+    **dict.fromkeys(("AMOUNT_TOO_SMALL", "AMOUNT_TOO_LARGE"), "AmountLimitError"),
+    "REFUND_EXCEEDS_PAYMENT": "RefundLimitError",
+    "MESSAGING_WINDOW_CLOSED": "WindowClosedError",
+    "RATE_LIMITED": "RateLimitError",
+    **dict.fromkeys(
+        (
+            "VERSION_CONFLICT",
+            "ALREADY_PAID",
+            "ALREADY_VOID",
+            "ALREADY_SENT",
+            "ALREADY_USED",
+            "PAYMENT_IN_PROGRESS",
+            "NOTHING_TO_RESOLVE",
+            "RESOLUTION_NOT_POSSIBLE",
+            "NOT_REFUNDABLE",
+            "CONFIRMATION_REQUIRED",
+        ),
+        "ConflictError",
+    ),
+}
 CONTROL = ("a\x00b", "a\x07b", "a\x1b[31mb", "a\x7fb")
 
 
@@ -737,12 +759,13 @@ def _problem(case: Case, answer: dict[str, Any]) -> str | None:
         return f"top-level {answer['errors']}"
     (payload,) = answer["data"].values()
     errors = payload.pop("userErrors")
-    if case.code == "VERSION_CONFLICT" and payload.pop("paymentRequest") is None:
-        return "answered no current object"
     if any(payload.values()):
         return f"answered {payload}"
     found = [(e["code"], e["field"]) for e in errors]
-    return None if found == [(case.code, case.expected_field)] else f"answered {found}, not {case.expected_field}"
+    if found != [(case.code, case.expected_field)]:
+        return f"answered {found}, not {case.expected_field}"
+    wanted = TYPES.get(case.code, "FieldError")
+    return None if errors[0]["__typename"] == wanted else f"answered {errors}, not as {wanted}"
 
 
 async def wrong_by_type(world: World) -> list[str]:

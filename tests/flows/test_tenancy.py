@@ -139,7 +139,7 @@ def readable() -> set[str]:
         for name, found in probes.schema().type_map.items()
         if isinstance(found, GraphQLObjectType) and not name.startswith("__") and name not in roots
         for field_name in found.fields
-        if not name.endswith("Payload") and name != "UserError"
+        if not name.endswith("Payload") and not any(base.name == "UserError" for base in found.interfaces)
     }
 
 
