@@ -112,8 +112,8 @@ def _http(lab: Lab, server: Running, requests: Iterator[bytes], *, connections: 
 
 
 # ------------------------------------------------------------------------------------------------------------- fan-out
-_OUR_CARDS = """subscription { inboxEvents { ... on Subscribed { cursor } ... on ThreadItemAdded { item { ... on ActivityCard {
-  id kind status text occurredAt paymentRequest { amount { minorUnits currency } } } } } } }"""
+_OUR_CARDS = """subscription { inboxEvents { ... on Subscribed { cursor } ... on ThreadItemAdded { edge { node { ... on ActivityCard {
+  id kind status text occurredAt paymentRequest { amount { minorUnits currency } } } } } } } }"""
 _PEER_CARDS = "subscription { cardAdded { id kind status title amountMinor currency at } }"
 
 

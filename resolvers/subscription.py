@@ -69,23 +69,22 @@ def _thread_item(event: LogEntry, cursor: Cursor) -> Event | None:
         return None
     return ThreadItemAdded(
         cursor=cursor,
-        message_id=event.message_id if event.kind == "message.created" else None,
-        card_id=event.card_id if event.kind == "activity.created" else None,
-        conversation_id=strawberry.ID(public_id("cnv", event.conversation_id)),
-        contact_id=strawberry.ID(public_id("cnt", event.contact_id)),
+        message_row=event.message_id if event.kind == "message.created" else None,
+        card_row=event.card_id if event.kind == "activity.created" else None,
+        conversation_row=event.conversation_id,
+        contact_row=event.contact_id,
     )
 
 
 def _payment_request(event: LogEntry, cursor: Cursor) -> Event | None:
-    if event.payment_request_id is None or event.contact_id is None or event.conversation_id is None:
+    if event.payment_request_id is None:
         return None
     previous = event.data.get("previous_status")
     return PaymentRequestUpdated(
         cursor=cursor,
         payment_request_row=event.payment_request_id,
+        new_row=event.payment_request_id if previous is None else None,
         card_row=event.card_id,
-        conversation_id=strawberry.ID(public_id("cnv", event.conversation_id)),
-        contact_id=strawberry.ID(public_id("cnt", event.contact_id)),
         previous_status=PaymentRequestStatus[previous] if previous is not None else None,
     )
 
@@ -96,7 +95,7 @@ def _message(event: LogEntry, cursor: Cursor) -> Event | None:
     return MessageUpdated(
         cursor=cursor,
         message_row=event.message_id,
-        conversation_id=strawberry.ID(public_id("cnv", event.conversation_id)),
+        conversation_row=event.conversation_id,
     )
 
 

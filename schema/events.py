@@ -7,16 +7,18 @@ from uuid import UUID
 
 import strawberry
 
+from models import tables
 from schema.account import Account, Viewer
+from schema.connections import CONTACT_PAYMENTS
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
 from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.describe import field
 from schema.notification import NotificationEdge
-from schema.payment_request import PaymentRequest
+from schema.payment_request import PaymentRequest, PaymentRequestEdge
 from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
-from schema.thread import ActivityCard, Message, ThreadItem, thread_item
+from schema.thread import ActivityCard, Message, ThreadEdge
 
 
 class Gone(RuntimeError):
@@ -49,49 +51,89 @@ class ResyncRequired(Event):
     )
 
 
-@strawberry.type(description="A message or an activity card was added to a thread.")
-class ThreadItemAdded(Event):
-    message_id: strawberry.Private[UUID | None]
-    card_id: strawberry.Private[UUID | None]
-    conversation_id: strawberry.ID = strawberry.field(description="The conversation.")
-    contact_id: strawberry.ID = strawberry.field(description="The conversation's contact.")
+async def _contact(info: Info, event: Event, id: UUID) -> Contact:
+    row = await info.context.reads.contact(id)
+    if row is None:
+        raise Gone(event.cursor)
+    return Contact.from_row(row)
 
-    @field("The new item.")
-    async def item(self, info: Info) -> ThreadItem:
-        reads = info.context.reads
-        row = (
-            await reads.message(self.message_id)
-            if self.message_id is not None
-            else await reads.card(self.card_id)
-            if self.card_id is not None
-            else None
-        )
-        if row is None:
-            raise Gone(self.cursor)
-        return thread_item(row)
+
+async def _conversation(info: Info, event: Event, id: UUID) -> Conversation:
+    row = await info.context.reads.conversation(id)
+    if row is None:
+        raise Gone(event.cursor)
+    return Conversation.from_row(row)
+
+
+async def _message(info: Info, event: Event, id: UUID) -> tables.Message:
+    row = await info.context.reads.message(id)
+    if row is None:
+        raise Gone(event.cursor)
+    return row
+
+
+async def _request(info: Info, event: Event, id: UUID) -> PaymentRequest:
+    row = await info.context.reads.payment_request(id)
+    if row is None:
+        raise Gone(event.cursor)
+    return PaymentRequest.from_row(row)
 
 
 @strawberry.type(
     description=(
-        "A payment request was created or has changed. previousStatus null: newly created; add it to the"
-        " contact's list (contactId); a normalized cache does not do that. discardedAt set: remove it."
+        "A message or an activity card was added to a thread, which also changes the conversation's preview,"
+        " lastActivityAt and place in the inbox."
     )
+)
+class ThreadItemAdded(Event):
+    message_row: strawberry.Private[UUID | None]
+    card_row: strawberry.Private[UUID | None]
+    conversation_row: strawberry.Private[UUID]
+    contact_row: strawberry.Private[UUID]
+
+    @field("The new item, as an edge to put after the thread's last. Its cursor is the one that the thread gives.")
+    async def edge(self, info: Info) -> ThreadEdge:
+        if self.message_row is not None:
+            return ThreadEdge.from_row(await _message(info, self, self.message_row))
+        row = await info.context.reads.card(self.card_row) if self.card_row is not None else None
+        if row is None:
+            raise Gone(self.cursor)
+        return ThreadEdge.from_row(row)
+
+    @field("The conversation as it is now: its row of the inbox.")
+    async def conversation(self, info: Info) -> Conversation:
+        return await _conversation(info, self, self.conversation_row)
+
+    @field("The conversation's contact as it is now.")
+    async def contact(self, info: Info) -> Contact:
+        return await _contact(info, self, self.contact_row)
+
+
+@strawberry.type(
+    description="A payment request was created or has changed. If its discardedAt is set, remove it from lists."
 )
 class PaymentRequestUpdated(Event):
     payment_request_row: strawberry.Private[UUID]
+    new_row: strawberry.Private[UUID | None]  # the same, if it is new
     card_row: strawberry.Private[UUID | None]
-    conversation_id: strawberry.ID = strawberry.field(description="Its conversation.")
-    contact_id: strawberry.ID = strawberry.field(description="The contact who is asked to pay.")
     previous_status: PaymentRequestStatus | None = strawberry.field(
         description="The status before; equal to the new one if only a facet changed. Null: newly created."
     )
 
     @field("The payment request as it is now.")
     async def payment_request(self, info: Info) -> PaymentRequest:
-        row = await info.context.reads.payment_request(self.payment_request_row)
-        if row is None:
-            raise Gone(self.cursor)
-        return PaymentRequest.from_row(row)
+        return await _request(info, self, self.payment_request_row)
+
+    # Not named `edge`: beside ThreadItemAdded.edge, validation would refuse both in one selection.
+    @field(
+        "The request, as an edge to put before the first of its contact's list. Its cursor is the one that the list"
+        " gives. Null: it is not new."
+    )
+    async def payment_request_edge(self, info: Info) -> PaymentRequestEdge | None:
+        if self.new_row is None:
+            return None
+        cursor = CONTACT_PAYMENTS.cursor(self.new_row)
+        return PaymentRequestEdge(cursor=cursor, node=await _request(info, self, self.new_row))
 
     @field("The card that was logged with it; null: none was.")
     async def card(self, info: Info) -> ActivityCard | None:
@@ -101,17 +143,18 @@ class PaymentRequestUpdated(Event):
         return ActivityCard.from_row(row) if row is not None else None
 
 
-@strawberry.type(description="A message's delivery status has changed.")
+@strawberry.type(description="A message's delivery status, text, reaction or files have changed.")
 class MessageUpdated(Event):
     message_row: strawberry.Private[UUID]
-    conversation_id: strawberry.ID = strawberry.field(description="The conversation.")
+    conversation_row: strawberry.Private[UUID]
 
     @field("The message as it is now.")
     async def message(self, info: Info) -> Message:
-        row = await info.context.reads.message(self.message_row)
-        if row is None:
-            raise Gone(self.cursor)
-        return Message.from_row(row)
+        return Message.from_row(await _message(info, self, self.message_row))
+
+    @field("The message's conversation as it is now.")
+    async def conversation(self, info: Info) -> Conversation:
+        return await _conversation(info, self, self.conversation_row)
 
 
 @strawberry.type(description="The contact's record or its payment summary changed, or the contact is new.")
@@ -120,10 +163,7 @@ class ContactUpdated(Event):
 
     @field("The contact as it is now.")
     async def contact(self, info: Info) -> Contact:
-        row = await info.context.reads.contact(self.contact_row)
-        if row is None:
-            raise Gone(self.cursor)
-        return Contact.from_row(row)
+        return await _contact(info, self, self.contact_row)
 
 
 @strawberry.type(
@@ -141,29 +181,22 @@ class ContactMerged(Event):
 
     @field("The contact that is kept, as it is now.")
     async def contact(self, info: Info) -> Contact:
-        row = await info.context.reads.contact(self.contact_row)
-        if row is None:
-            raise Gone(self.cursor)
-        return Contact.from_row(row)
+        return await _contact(info, self, self.contact_row)
 
     @field("The conversation that is kept, as it is now.")
     async def conversation(self, info: Info) -> Conversation:
-        row = await info.context.reads.conversation(self.conversation_row)
-        if row is None:
-            raise Gone(self.cursor)
-        return Conversation.from_row(row)
+        return await _conversation(info, self, self.conversation_row)
 
 
-@strawberry.type(description="Assignee, followers, draft or unread count of a conversation changed.")
+@strawberry.type(
+    description="The conversation is new or has changed: assignee, followers, draft, unread count, closed or not."
+)
 class ConversationUpdated(Event):
     conversation_row: strawberry.Private[UUID]
 
     @field("The conversation as it is now.")
     async def conversation(self, info: Info) -> Conversation:
-        row = await info.context.reads.conversation(self.conversation_row)
-        if row is None:
-            raise Gone(self.cursor)
-        return Conversation.from_row(row)
+        return await _conversation(info, self, self.conversation_row)
 
 
 @strawberry.type(

@@ -241,6 +241,10 @@ class ThreadEdge:
     cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
     node: ThreadItem = strawberry.field(description="The message or card.")
 
+    @classmethod
+    def from_row(cls, row: tables.Message | tables.ActivityCard) -> Self:
+        return cls(cursor=THREAD.cursor(row.seq), node=thread_item(row))
+
 
 @strawberry.type(description="A page of the thread, oldest first. Without arguments the newest 50.")
 class ThreadConnection:
@@ -250,10 +254,9 @@ class ThreadConnection:
 
     @classmethod
     def from_slice(cls, page: Slice[tables.Message | tables.ActivityCard]) -> Self:
-        nodes: list[ThreadItem] = [thread_item(row) for row in page.rows]
-        cursors = [THREAD.cursor(row.seq) for row in page.rows]
+        edges = [ThreadEdge.from_row(row) for row in page.rows]
         return cls(
-            edges=[ThreadEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
-            nodes=nodes,
-            page_info=page.info(cursors),
+            edges=edges,
+            nodes=[edge.node for edge in edges],
+            page_info=page.info([edge.cursor for edge in edges]),
         )

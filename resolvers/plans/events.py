@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from graphql import FieldNode
 
+from models.tables import Row
 from resolvers.plans.compiler import Compiler, Root
-from resolvers.plans.selections import Built, RowSelection, Run
+from resolvers.plans.selections import Built, RowSelection, Run, key_of
+from resolvers.plans.types import TYPES
 from resolvers.transport.executor import NotPlanned
+from schema.connections import CONTACT_PAYMENTS, THREAD, Keyset
 
 # Event -> field -> the attribute that holds its value.
 _VALUES: Final[dict[str, dict[str, str]]] = {
     "Subscribed": {},
     "ResyncRequired": {"reason": "reason"},
-    "ThreadItemAdded": {"conversationId": "conversation_id", "contactId": "contact_id"},
-    "PaymentRequestUpdated": {"conversationId": "conversation_id", "contactId": "contact_id"},
-    "MessageUpdated": {"conversationId": "conversation_id"},
+    "ThreadItemAdded": {},
+    "PaymentRequestUpdated": {},
+    "MessageUpdated": {},
     "ContactUpdated": {},
     "ContactMerged": {
         "mergedContactId": "merged_contact_id",
@@ -26,20 +30,42 @@ _VALUES: Final[dict[str, dict[str, str]]] = {
     },
     "ConversationUpdated": {},
 }
-# Event -> field -> candidates of (type, attribute with the row's id), and whether the field is nullable.
-_ROWS: Final[dict[str, dict[str, tuple[tuple[tuple[str, str], ...], bool]]]] = {
-    "ThreadItemAdded": {"item": ((("Message", "message_id"), ("ActivityCard", "card_id")), False)},
+Candidates = tuple[tuple[str, str], ...]  # of (type, attribute with the row's id)
+
+
+@dataclass(frozen=True)
+class _Row:
+    candidates: Candidates
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class _Edge:
+    type_name: str
+    keyset: Keyset
+    candidates: Candidates
+    nullable: bool = False
+
+
+_CONTACT: Final = _Row((("Contact", "contact_row"),))
+_CONVERSATION: Final = _Row((("Conversation", "conversation_row"),))
+_REQUEST: Final = "PaymentRequest"
+# Event -> field -> what it reads.
+_ROWS: Final[dict[str, dict[str, _Row | _Edge]]] = {
+    "ThreadItemAdded": {
+        "edge": _Edge("ThreadEdge", THREAD, (("Message", "message_row"), ("ActivityCard", "card_row"))),
+        "conversation": _CONVERSATION,
+        "contact": _CONTACT,
+    },
     "PaymentRequestUpdated": {
-        "paymentRequest": ((("PaymentRequest", "payment_request_row"),), False),
-        "card": ((("ActivityCard", "card_row"),), True),
+        "paymentRequest": _Row(((_REQUEST, "payment_request_row"),)),
+        "paymentRequestEdge": _Edge("PaymentRequestEdge", CONTACT_PAYMENTS, ((_REQUEST, "new_row"),), nullable=True),
+        "card": _Row((("ActivityCard", "card_row"),), nullable=True),
     },
-    "MessageUpdated": {"message": ((("Message", "message_row"),), False)},
-    "ContactUpdated": {"contact": ((("Contact", "contact_row"),), False)},
-    "ContactMerged": {
-        "contact": ((("Contact", "contact_row"),), False),
-        "conversation": ((("Conversation", "conversation_row"),), False),
-    },
-    "ConversationUpdated": {"conversation": ((("Conversation", "conversation_row"),), False)},
+    "MessageUpdated": {"message": _Row((("Message", "message_row"),)), "conversation": _CONVERSATION},
+    "ContactUpdated": {"contact": _CONTACT},
+    "ContactMerged": {"contact": _CONTACT, "conversation": _CONVERSATION},
+    "ConversationUpdated": {"conversation": _CONVERSATION},
 }
 
 
@@ -50,9 +76,10 @@ def event_reader(compiler: Compiler, event: type, nodes: list[FieldNode]) -> Roo
         raise NotPlanned
     values = _VALUES[type_name]
     rows = _ROWS.get(type_name, {})
-    parts: list[tuple[str, Callable[[Any], Any] | _EventRow]] = []
+    parts: list[tuple[str, Callable[[Any], Any] | _EventRow | _EventEdge]] = []
     for name, found in compiler.fields(nodes, type_name).items():
         field = found[0].name.value
+        reads = rows.get(field)
         if field == "__typename":
             parts.append((name, lambda event: type_name))
         elif field == "cursor":
@@ -61,16 +88,20 @@ def event_reader(compiler: Compiler, event: type, nodes: list[FieldNode]) -> Roo
             parts.append((name, _previous_status))
         elif field in values:
             parts.append((name, _attribute(values[field])))
-        elif field in rows:
-            candidates, nullable = rows[field]
-            selections = [(compiler.rows(row_type, found), attribute) for row_type, attribute in candidates]
-            parts.append((name, _EventRow(selections, nullable)))
+        elif isinstance(reads, _Edge):
+            parts.append((name, _edge(compiler, reads, found)))
+        elif reads is not None:
+            selections = [(compiler.rows(row_type, found), attribute) for row_type, attribute in reads.candidates]
+            parts.append((name, _EventRow(selections, reads.nullable)))
         else:
             raise NotPlanned
 
     async def read(run: Run) -> Built:
         event = run.event
-        return {name: await part.read(run) if isinstance(part, _EventRow) else part(event) for name, part in parts}
+        return {
+            name: await part.read(run) if isinstance(part, _EventRow | _EventEdge) else part(event)
+            for name, part in parts
+        }
 
     return read
 
@@ -99,3 +130,55 @@ class _EventRow:
         if not self._nullable:
             raise NotPlanned
         return None
+
+
+def _edge(compiler: Compiler, edge: _Edge, nodes: list[FieldNode]) -> _EventEdge:
+    selected = compiler.fields(nodes, edge.type_name)
+    parts = [(name, found[0].name.value) for name, found in selected.items()]
+    kinds = []
+    for row_type, attribute in edge.candidates:
+        built = {
+            name: compiler.rows(row_type, found) for name, found in selected.items() if found[0].name.value == "node"
+        }
+        columns = dict.fromkeys(["id", *(column for column, _ in edge.keyset.columns)])
+        columns |= dict.fromkeys(column for selection in built.values() for column in selection.columns)
+        kinds.append(_EdgeKind(TYPES[row_type].model, attribute, tuple(columns), built))
+    return _EventEdge(edge, parts, kinds)
+
+
+@dataclass(frozen=True)
+class _EdgeKind:
+    model: type[Row]
+    attribute: str
+    columns: tuple[str, ...]
+    nodes: dict[str, RowSelection]  # by response name
+
+
+class _EventEdge:
+    def __init__(self, edge: _Edge, parts: list[tuple[str, str]], kinds: list[_EdgeKind]) -> None:
+        self._edge = edge
+        self._parts = parts  # (response name, field)
+        self._kinds = kinds
+
+    async def read(self, run: Run) -> Built | None:
+        for kind in self._kinds:
+            id: UUID | None = getattr(run.event, kind.attribute)
+            if id is not None:
+                return await self._read(run, kind, id)
+        if not self._edge.nullable:
+            raise NotPlanned
+        return None
+
+    async def _read(self, run: Run, kind: _EdgeKind, id: UUID) -> Built:
+        found = await run.records.by_id(kind.model, kind.columns, [id])
+        if not found:
+            raise NotPlanned
+        built: Built = {}
+        for name, field in self._parts:
+            if field == "node":
+                built[name] = (await kind.nodes[name].build_at(run, found, kind.columns, 0))[0]
+            elif field == "cursor":
+                built[name] = self._edge.keyset.cursor(*key_of(self._edge.keyset, kind.columns, found[0]))
+            else:
+                built[name] = self._edge.type_name
+        return built

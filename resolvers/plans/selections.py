@@ -262,6 +262,11 @@ class RowNodes:
         return found, keys, lists
 
 
+def key_of(keyset: Keyset, columns: tuple[str, ...], record: Record) -> tuple[Any, ...]:
+    """A record's place in the order."""
+    return tuple(_READ[kind](record[columns.index(name)]) for name, kind in keyset.columns)
+
+
 _READ: dict[type, Callable[[Any], Any]] = {UUID: to_uuid, datetime: to_time, int: int}
 
 

@@ -87,19 +87,19 @@ _EVENT = """
   ... on ResyncRequired { cursor reason }
 """
 _ITEM = """
-  ... on ThreadItemAdded { cursor conversationId item { __typename id
+  ... on ThreadItemAdded { cursor conversation { id preview lastActivityAt } edge { cursor node { __typename id
     ... on Message { direction body deliveryStatus }
-    ... on ActivityCard { kind status paymentRequest { id status } } } }
-  ... on PaymentRequestUpdated { cursor conversationId contactId previousStatus card { id kind }
+    ... on ActivityCard { kind status paymentRequest { id status } } } } }
+  ... on PaymentRequestUpdated { cursor paymentRequestEdge { cursor } previousStatus card { id kind }
     paymentRequest { id status version amountPaid { minorUnits } deliveryState } }
-  ... on MessageUpdated { cursor conversationId message { id deliveryStatus } }
+  ... on MessageUpdated { cursor conversation { id } message { id deliveryStatus } }
   ... on ContactUpdated { cursor contact { id paymentSummary { paid { minorUnits } outstanding { minorUnits } } } }
 """
 INBOX = f"subscription($after: Cursor) {{ inboxEvents(after: $after) {{ {_EVENT} {_ITEM} ... on ConversationUpdated {{ cursor conversation {{ id unreadCount }} }} }} }}"
 CONVERSATION_EVENTS = f"""subscription($id: ID!, $after: Cursor) {{ conversationEvents(conversationId: $id, after: $after) {{
   {_EVENT} {_ITEM} }} }}"""
 CONTACT_EVENTS = f"""subscription($id: ID!, $after: Cursor) {{ contactPaymentEvents(contactId: $id, after: $after) {{ {_EVENT}
-  ... on PaymentRequestUpdated {{ cursor contactId paymentRequest {{ id status }} }}
+  ... on PaymentRequestUpdated {{ cursor paymentRequestEdge {{ cursor node {{ id }} }} paymentRequest {{ id status contact {{ id }} }} }}
   ... on ContactUpdated {{ cursor contact {{ id paymentSummary {{ paid {{ minorUnits }} }} }} }} }} }}"""
 NOTIFICATION_EVENTS = f"""subscription($after: Cursor) {{ notificationEvents(after: $after) {{ {_EVENT}
   ... on NotificationAdded {{ cursor viewer {{ unreadNotificationCount }} edge {{ node {{ id kind title paymentRequest {{ id }} }} }} }}

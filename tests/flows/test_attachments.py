@@ -88,7 +88,7 @@ async def test_a_picture_is_fetched_safely_and_shown_for_a_while(texting: Team, 
     async with texting.product.subscribe(d.CONVERSATION_EVENTS, {"id": maria["conversation"]["id"]}) as feed:
         await opened(feed)
         await arrives(texting, twilio, ("image/jpeg", PNG), ("text/html", HTML))
-        await feed.until("ThreadItemAdded", item__body="[2 attachments]")
+        await feed.until("ThreadItemAdded", edge__node__body="[2 attachments]")
         await feed.until("MessageUpdated", message__deliveryStatus="DELIVERED")
     picture, page = await until_decided(texting, maria)
     assert (picture["status"], picture["contentType"], picture["sizeBytes"]) == ("STORED", "image/png", len(PNG))

@@ -110,8 +110,8 @@ class Line:
 
     async def appears(self, feed: Feed, text: str) -> None:
         """The contact's message arrives live."""
-        added = await feed.until("ThreadItemAdded", item__direction="INBOUND")
-        assert added["item"]["body"] == text
+        added = await feed.until("ThreadItemAdded", edge__node__direction="INBOUND")
+        assert added["edge"]["node"]["body"] == text
 
     async def asks(self, feed: Feed) -> tuple[dict[str, Any], dict[str, Any]]:
         """The agent sends a request and sees it sent: (request, message)."""

@@ -71,9 +71,9 @@ async def until_paid(feed: Feed, request_id: str) -> set[str]:
         event = await feed.next()
         if event["__typename"] == "PaymentRequestUpdated" and event["paymentRequest"]["id"] == request_id:
             paid = paid or event["paymentRequest"]["status"] == "PAID"
-        elif event["__typename"] == "ThreadItemAdded" and event["item"]["__typename"] == "ActivityCard":
-            assert event["item"]["paymentRequest"]["id"] == request_id
-            kinds.add(event["item"]["kind"])
+        elif event["__typename"] == "ThreadItemAdded" and event["edge"]["node"]["__typename"] == "ActivityCard":
+            assert event["edge"]["node"]["paymentRequest"]["id"] == request_id
+            kinds.add(event["edge"]["node"]["kind"])
     return kinds
 
 
@@ -115,7 +115,7 @@ async def test_the_demo_serves_the_whole_tour_from_an_empty_folder_and_keeps_it(
             assert request["checkoutUrl"] in phone
             await team.pay(request)
             assert "PAYMENT_REQUEST" in {
-                e["item"].get("kind") for e in feed.seen if e["__typename"] == "ThreadItemAdded"
+                e["edge"]["node"].get("kind") for e in feed.seen if e["__typename"] == "ThreadItemAdded"
             }
             assert await until_paid(feed, request["id"]) == {"PAYMENT_RECEIVED"}
             cursor = feed.cursor
@@ -139,4 +139,4 @@ async def test_the_demo_serves_the_whole_tour_from_an_empty_folder_and_keeps_it(
                 d.SEND_MESSAGE,
                 {"idempotencyKey": key(), "conversationId": maya["id"], "channelId": sms, "body": "Thank you, Maya!"},
             )
-            await feed.until("ThreadItemAdded", item__id=payload["message"]["id"])
+            await feed.until("ThreadItemAdded", edge__node__id=payload["message"]["id"])

@@ -80,8 +80,8 @@ async def test_a_letter_stands_in_the_thread_once_however_often_it_is_handed_ove
     async with bare.inbox() as feed:
         await opened(feed)
         assert await hand_over(door, [f"{mailbox}@paythread.invalid"], letter().as_bytes()) == {}
-        added = await feed.until("ThreadItemAdded", item__body="When do you come?")
-        assert added["item"]["direction"] == "INBOUND"
+        added = await feed.until("ThreadItemAdded", edge__node__body="When do you come?")
+        assert added["edge"]["node"]["direction"] == "INBOUND"
     assert await hand_over(door, [f"{mailbox}@paythread.invalid"], letter().as_bytes()) == {}
     received = await Message.get(direction="INBOUND")
     assert (received.subject, received.address) == ("A question", "maria1@example.com")

@@ -323,8 +323,8 @@ async def test_s26_the_first_card_turns_paid_and_a_second_card_is_logged_live(te
     async with team.product.subscribe(d.CONVERSATION_EVENTS, {"id": maria["conversation"]["id"]}) as feed:
         await opened(feed)
         await team.pay(request)
-        card = await feed.until("ThreadItemAdded", item__kind="PAYMENT_RECEIVED")
-        assert card["item"]["paymentRequest"] == {"id": request["id"], "status": "PAID"}
+        card = await feed.until("ThreadItemAdded", edge__node__kind="PAYMENT_RECEIVED")
+        assert card["edge"]["node"]["paymentRequest"] == {"id": request["id"], "status": "PAID"}
         updated = await team.until_paid(feed, request)
         assert updated["previousStatus"] == "SENT"
     first, second = [i for i in await team.thread(maria) if i["__typename"] == "ActivityCard"]

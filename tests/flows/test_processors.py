@@ -367,9 +367,9 @@ async def test_wrong_credentials_are_refused_by_name_and_right_ones_ask_and_are_
         await opened(feed)
         await deliver(bare, desk, desk.agree(checkout))
         await bare.until_paid(feed, request)
-        cards = [e["item"]["kind"] for e in feed.seen if e["__typename"] == "ThreadItemAdded"]
+        cards = [e["edge"]["node"]["kind"] for e in feed.seen if e["__typename"] == "ThreadItemAdded"]
         if "PAYMENT_RECEIVED" not in cards:
-            await feed.until("ThreadItemAdded", item__kind="PAYMENT_RECEIVED")
+            await feed.until("ThreadItemAdded", edge__node__kind="PAYMENT_RECEIVED")
     # The vendor delivers several events, each more than once.
     event = desk.told(checkout)
     await deliver(bare, desk, event, event, desk.told(checkout))

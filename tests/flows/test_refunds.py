@@ -133,14 +133,14 @@ async def test_a_whole_refund_is_a_card_live_a_message_and_the_contacts_totals(
     async with shop.inbox() as feed:
         await opened(feed)
         done = await refund(shop, request, tellContactOn=shop.channels["SMS"])
-        card = await feed.until("ThreadItemAdded", item__kind="REFUND_ISSUED")
+        card = await feed.until("ThreadItemAdded", edge__node__kind="REFUND_ISSUED")
     assert done["userErrors"] == []
     assert (done["status"], done["payment"]["kind"], done["payment"]["amount"]["minorUnits"]) == (
         "SUCCEEDED",
         "REFUND",
         "12000",
     )
-    assert card["item"]["id"] == done["activityCard"]["id"]
+    assert card["edge"]["node"]["id"] == done["activityCard"]["id"]
     assert done["message"]["body"] == (
         "Acme Cleaning: we have refunded $120.00 for Deep clean. It can take some days to arrive."
     )

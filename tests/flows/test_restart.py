@@ -136,9 +136,9 @@ def told(events: list[dict[str, Any]]) -> tuple[Counter[str], Counter[str]]:
         if e["__typename"] == "PaymentRequestUpdated" and e["card"] and e["card"]["kind"] == "PAYMENT_RECEIVED"
     ]
     cards = [
-        e["item"]["paymentRequest"]["id"]
+        e["edge"]["node"]["paymentRequest"]["id"]
         for e in events
-        if e["__typename"] == "ThreadItemAdded" and e["item"].get("kind") == "PAYMENT_RECEIVED"
+        if e["__typename"] == "ThreadItemAdded" and e["edge"]["node"].get("kind") == "PAYMENT_RECEIVED"
     ]
     return Counter(paid), Counter(cards)
 

@@ -302,7 +302,7 @@ async def test_a_socket_that_stalls_is_cut_and_the_others_get_everything(views: 
             while len(bodies) < len(texts):
                 event = await feed.next()
                 if event["__typename"] == "ThreadItemAdded":
-                    bodies.append(event["item"]["body"])
+                    bodies.append(event["edge"]["node"]["body"])
             assert bodies == [text.strip() for text in texts]
         async with asyncio.timeout(20):
             while len(views[0].admission.connections) > len(others):
@@ -319,7 +319,7 @@ async def test_a_socket_that_stalls_is_cut_and_the_others_get_everything(views: 
         feed = await stack.enter_async_context(team.inbox(after=cursor))
         await opened(feed)
         added = [await feed.until("ThreadItemAdded") for _ in texts]
-        assert [event["item"]["body"] for event in added] == [text.strip() for text in texts]
+        assert [event["edge"]["node"]["body"] for event in added] == [text.strip() for text in texts]
 
 
 # -------------------------------------------------------------------------------------------------------- two servers
@@ -396,8 +396,8 @@ DETAIL = f"""query($id: ID!) {{ conversation(id: $id) {{ contact {{ {_CONTACT} p
 CHANGES = f"""subscription($after: Cursor) {{ inboxEvents(after: $after) {{ __typename
   ... on Subscribed {{ cursor }}
   ... on ResyncRequired {{ cursor reason }}
-  ... on ThreadItemAdded {{ cursor conversationId item {{ __typename
-    ... on Message {{ {_MESSAGE} }} ... on ActivityCard {{ {_CARD} }} }} }}
+  ... on ThreadItemAdded {{ cursor conversation {{ {_CONVERSATION} }} edge {{ node {{ __typename
+    ... on Message {{ {_MESSAGE} }} ... on ActivityCard {{ {_CARD} }} }} }} }}
   ... on MessageUpdated {{ cursor message {{ __typename {_MESSAGE} }} }}
   ... on PaymentRequestUpdated {{ cursor paymentRequest {{ {_REQUEST} }} }}
   ... on ContactUpdated {{ cursor contact {{ {_CONTACT} }} }}
@@ -427,9 +427,9 @@ def apply(state: State, event: dict[str, Any]) -> None:
     """Apply an event as an inbox does: its object replaces the one with the same id."""
     match event["__typename"]:
         case "ThreadItemAdded":
-            item = event["item"]
+            item = event["edge"]["node"]
             state["items"][item["id"]] = item
-            order = state["order"].setdefault(event["conversationId"], [])
+            order = state["order"].setdefault(event["conversation"]["id"], [])
             if item["id"] not in order:
                 order.append(item["id"])
         case "MessageUpdated":

@@ -151,7 +151,7 @@ async def test_a_webhook_that_stripe_itself_does_not_confirm_is_flagged(shop: Te
         await opened(feed)
         assert await post(shop, stripe, event) == 200
         await shop.until_paid(feed, request)
-        await feed.until("ThreadItemAdded", item__kind="PAYMENT_MISMATCH")
+        await feed.until("ThreadItemAdded", edge__node__kind="PAYMENT_MISMATCH")
     assert (await shop.read(request))["status"] == "PAID"  # never taken back by itself
     assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "PAYMENT_MISMATCH"]
     assert await Notification.filter(kind="PAYMENT_MISMATCH").count() == 1

@@ -177,8 +177,11 @@ async def test_what_a_contact_writes_appears_live_once_and_unread(texting: Team,
     async with texting.inbox() as feed:
         await opened(feed)
         assert await post(inbound_url(texting), body, headers) == 200
-        added = await feed.until("ThreadItemAdded", conversationId=maria["conversation"]["id"])
-        assert (added["item"]["direction"], added["item"]["body"]) == ("INBOUND", "Are you coming on Thursday?")
+        added = await feed.until("ThreadItemAdded", conversation__id=maria["conversation"]["id"])
+        assert (added["edge"]["node"]["direction"], added["edge"]["node"]["body"]) == (
+            "INBOUND",
+            "Are you coming on Thursday?",
+        )
         updated = await feed.until("ConversationUpdated", conversation__id=maria["conversation"]["id"])
         assert updated["conversation"]["unreadCount"] == 1
         # Twilio repeats what it got no answer to, also at the same time.

@@ -186,7 +186,10 @@ async def test_a_visitor_is_asked_in_the_widget_and_its_card_turns_paid_live_on_
         # The visitor writes: the team's inbox has it live, and so has the widget, whose contact is new.
         written = await visitor.writes("Do you clean on Sundays?", "first-message")
         added = await inbox.until("ThreadItemAdded")
-        assert (added["item"]["direction"], added["item"]["body"]) == ("INBOUND", "Do you clean on Sundays?")
+        assert (added["edge"]["node"]["direction"], added["edge"]["node"]["body"]) == (
+            "INBOUND",
+            "Do you clean on Sundays?",
+        )
         heard = await feed.until("VisitorMessageChanged")
         assert {**heard["message"], "cursor": ""} == {**written, "cursor": ""}  # sealed anew each time
         assert (written["writtenBy"], written["author"], written["clientMessageId"]) == (

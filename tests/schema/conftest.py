@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import pytest
 from strawberry.types import ExecutionResult
@@ -14,6 +15,7 @@ from integrations.broadcast import open_bus
 from models import database as db
 from models import event_log
 from resolvers.assemble import build_schema, new_context
+from resolvers.transport.executor import PerEventContext
 from resolvers.transport.schema import Schema
 from services.core import unit_of_work
 from services.core.event_hub import Hub
@@ -23,6 +25,7 @@ from tests.services.conftest import Team, configured, team
 __all__ = ["configured", "team"]
 
 SCHEMA = build_schema(production=False)
+EXECUTOR: Any = SCHEMA.execution_context_class
 
 
 class Failed(AssertionError):
@@ -109,6 +112,24 @@ async def hub(team: Team) -> AsyncIterator[Hub]:
 async def api(team: Team, hub: Hub) -> Api:
     """The API as the team's agent."""
     return Api(viewer=team.agent, hub=hub)
+
+
+@pytest.fixture
+def planned() -> Iterator[list[str]]:
+    """The operations that a plan has answered."""
+    seen: list[str] = []
+    compare = PerEventContext._planned
+
+    async def count(self: Any, answer: Any, stock: Any) -> Any:
+        async def counted() -> Any:
+            data = await answer
+            seen.append(self.operation.loc.source.body)
+            return data
+
+        return await compare(self, counted(), stock)
+
+    with mock.patch.object(PerEventContext, "_planned", count):
+        yield seen
 
 
 @asynccontextmanager

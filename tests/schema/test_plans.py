@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -26,13 +25,11 @@ from resolvers.plans.objects import OBJECTS
 from resolvers.plans.plans import VARIANTS
 from resolvers.plans.types import TYPES
 from resolvers.transport.documents import LONGEST_CACHED
-from resolvers.transport.executor import PerEventContext
 from tests import factories
-from tests.schema.conftest import SCHEMA, Api
+from tests.schema.conftest import EXECUTOR, SCHEMA, Api
 from tests.services.conftest import Team
 
 ROUNDS = 250
-EXECUTOR: Any = SCHEMA.execution_context_class
 FIELDS: dict[str, Any] = {**{name: found.fields for name, found in TYPES.items()}, **OBJECTS}
 PLANNED_TYPES = {*FIELDS, "Money", "PageInfo", "PaymentAttempt", "ThreadItem", "Node"}
 
@@ -195,24 +192,6 @@ async def ids(team: Team) -> dict[str, list[str]]:
         "contact": [*(public_id("cnt", row.id) for row in contacts), public_id("cnt", requests[0].id)],
         "paymentRequest": [public_id("pr", row.id) for row in requests],
     }
-
-
-@pytest.fixture
-def planned() -> Iterator[list[str]]:
-    """The operations that a plan has answered."""
-    seen: list[str] = []
-    compare = PerEventContext._planned
-
-    async def count(self: Any, answer: Any, stock: Any) -> Any:
-        async def counted() -> Any:
-            data = await answer
-            seen.append(self.operation.loc.source.body)
-            return data
-
-        return await compare(self, counted(), stock)
-
-    with mock.patch.object(PerEventContext, "_planned", count):
-        yield seen
 
 
 async def test_generated_operations_have_the_stock_answers(

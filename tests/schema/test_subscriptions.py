@@ -36,9 +36,11 @@ EVENTS = """
 THREAD_EVENTS = (
     EVENTS
     + """
-  ... on ThreadItemAdded { conversationId contactId item { __typename id ... on ActivityCard { kind paymentRequest { status } } } }
-  ... on PaymentRequestUpdated { conversationId contactId previousStatus card { kind } paymentRequest { id status version } }
-  ... on MessageUpdated { message { id deliveryStatus } }
+  ... on ThreadItemAdded { edge { cursor node { __typename id ... on ActivityCard { kind paymentRequest { status } } } }
+    conversation { id preview lastActivityAt } contact { id name } }
+  ... on PaymentRequestUpdated { previousStatus paymentRequestEdge { cursor node { id } } card { kind }
+    paymentRequest { id status version contact { id } } }
+  ... on MessageUpdated { message { id deliveryStatus } conversation { id } }
   ... on ContactUpdated { contact { id name } }
   ... on ConversationUpdated { conversation { id draft unreadCount } }
 """
@@ -102,8 +104,8 @@ async def test_every_change_reaches_the_inbox_once_in_the_order_of_the_log(team:
     assert [await seq_of(found["cursor"], team) for found in seen] == wanted
     created = seen[0]
     assert (created["__typename"], created["previousStatus"]) == ("PaymentRequestUpdated", None)
-    assert created["contactId"] == public_id("cnt", team.contact.id)
-    kinds = [found["item"].get("kind") for found in seen if found["__typename"] == "ThreadItemAdded"]
+    assert created["paymentRequest"]["contact"] == {"id": public_id("cnt", team.contact.id)}
+    kinds = [found["edge"]["node"].get("kind") for found in seen if found["__typename"] == "ThreadItemAdded"]
     assert kinds.count("PAYMENT_REQUEST") == kinds.count("REQUEST_VOIDED") == 1
     statuses = [
         (found["previousStatus"], found["paymentRequest"]["status"])
@@ -135,7 +137,7 @@ async def test_query_then_subscribe_loses_nothing(team: Team, api: Api) -> None:
     async with api.subscribe(CONVERSATION, {"id": conversation, "after": shown["eventCursor"]}) as stream:
         assert (await event(stream))["__typename"] == "Subscribed"
         added = await event(stream)
-    assert added["item"] == {"__typename": "Message", "id": public_id("msg", sent.message.id)}
+    assert added["edge"]["node"] == {"__typename": "Message", "id": public_id("msg", sent.message.id)}
 
 
 async def test_an_event_shows_the_object_as_it_is_when_it_is_delivered(team: Team, api: Api) -> None:
@@ -374,7 +376,7 @@ async def test_nothing_of_another_account_is_pushed(team: Team, api: Api) -> Non
         async with change(them.account_id) as changed:
             changed.request_event("updated", request, previous_status="DRAFT")
         assert (await event(theirs))["paymentRequest"]["id"] == ids["pr"]
-        assert (await event(mine))["contactId"] == public_id("cnt", team.contact.id)
+        assert (await event(mine))["paymentRequest"]["contact"]["id"] == public_id("cnt", team.contact.id)
 
 
 @pytest.mark.parametrize("document", [INBOX, NOTIFICATIONS, DASHBOARD])

@@ -1,0 +1,117 @@
+"""Events contain the objects and edges that a normalised cache needs, and are answered by plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from models import tables
+from models.ids import public_id
+from services.core.unit_of_work import change
+from services.messaging import contacts, conversations
+from services.thread import notifications
+from tests import factories
+from tests.schema.conftest import Api, event, statements
+from tests.schema.test_subscriptions import create, factories_notification, send
+from tests.services.conftest import Team
+
+NODE = "__typename id occurredAt ... on Message { body deliveryStatus } ... on ActivityCard { kind text paymentRequest { id } }"
+ROW = "id preview lastActivityAt unreadCount draft closedAt assignee { id name } contact { id name }"
+REQUEST = "id number status amount { amount currency formatted } contact { id } conversation { id }"
+INBOX = f"""subscription {{ inboxEvents {{ __typename
+  ... on Event {{ cursor }}
+  ... on ThreadItemAdded {{ edge {{ __typename cursor node {{ {NODE} }} again: node {{ id }} }} conversation {{ {ROW} }}
+    contact {{ id name tags paymentSummary {{ currency outstanding {{ amount }} }} }} }}
+  ... on PaymentRequestUpdated {{ paymentRequestEdge {{ __typename cursor node {{ {REQUEST} }} }} previousStatus card {{ id }}
+    paymentRequest {{ {REQUEST} }} }}
+  ... on MessageUpdated {{ message {{ id deliveryStatus }} conversation {{ {ROW} }} }}
+  ... on ContactUpdated {{ contact {{ id name }} }}
+  ... on ConversationUpdated {{ conversation {{ {ROW} }} }}
+}} }}"""
+LISTS = f"""query($id: ID!) {{ conversation(id: $id) {{ {ROW} thread {{ edges {{ __typename cursor node {{ {NODE} }} }} }}
+  contact {{ payments {{ edges {{ cursor node {{ {REQUEST} }} }} }} }} }} }}"""
+
+
+async def test_an_events_edge_is_the_one_of_the_list(team: Team, api: Api) -> None:
+    async with api.subscribe(INBOX) as stream:
+        await event(stream)
+        request = await create(team)
+        created = await event(stream)
+        await send(team, request)
+        added = [found for found in [await event(stream) for _ in range(4)] if found["__typename"] == "ThreadItemAdded"]
+    shown = await api.one(LISTS, {"id": public_id("cnv", team.conversation.id)})
+    (in_list,) = shown["contact"].pop("payments")["edges"]
+    edge = created["paymentRequestEdge"]
+    assert (edge["cursor"], edge["node"]["id"]) == (in_list["cursor"], in_list["node"]["id"])
+    edges = shown["thread"]["edges"]
+    for found in added:
+        assert found["edge"].pop("again") == {"id": found["edge"]["node"]["id"]}
+    assert [found["edge"] for found in added] == edges
+    assert len(edges) == 2
+    # The row of the inbox comes with the item: preview, time and place.
+    row = {name: value for name, value in shown.items() if name != "thread"}
+    assert added[-1]["conversation"] == row
+    assert row["preview"] == edges[-1]["node"]["text"]
+
+
+async def test_only_a_new_request_has_an_edge(team: Team, api: Api) -> None:
+    async with api.subscribe(INBOX) as stream:
+        await event(stream)
+        request = await create(team)
+        assert (await event(stream))["paymentRequestEdge"] is not None
+        for _ in range(2):
+            async with change(team.account.id) as changed:
+                changed.request_event("updated", request, previous_status="DRAFT")
+            assert (await event(stream))["paymentRequestEdge"] is None
+
+
+async def test_events_of_an_inbox_are_planned(team: Team, api: Api, planned: list[str]) -> None:
+    seen: list[str] = []
+    async with api.subscribe(INBOX) as stream:
+        await event(stream)
+        await send(team, await create(team))
+        await contacts.update_contact(team.agent, team.contact.id, changes={"name": "Maya T."})
+        await conversations.save_draft(team.agent, team.conversation.id, "Hi")
+        while not seen or seen[-1] != "ConversationUpdated":
+            seen.append((await event(stream))["__typename"])
+    assert {"PaymentRequestUpdated", "ThreadItemAdded", "ContactUpdated"} <= set(seen)
+    assert len(planned) == len(seen) + 1  # and Subscribed
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_an_event_takes_few_statements(team: Team, api: Api) -> None:
+    request = await create(team)
+    async with api.subscribe(INBOX) as stream:
+        await event(stream)
+        await factories.activity_card(request)
+        async with statements() as seen:
+            await event(stream)
+    reads = [one for one in seen if one.startswith("SELECT") and "FROM event " not in one and "event_seq" not in one]
+    # Card, request, conversation, its contact, the contact, its summary: by the plan, then by the stock executor to compare.
+    assert 6 <= len(reads) <= 2 * 6, "\n".join(reads)
+
+
+async def test_the_bell_follows_from_events(team: Team, api: Api) -> None:
+    document = """subscription { notificationEvents { __typename ... on Event { cursor }
+      ... on NotificationAdded { edge { cursor node { id title readAt } } viewer { id unreadNotificationCount } }
+      ... on NotificationsRead { viewer { id unreadNotificationCount } } } }"""
+    query = "{ viewer { id unreadNotificationCount } notifications { edges { cursor node { id title readAt } } } }"
+
+    async def bell() -> Any:
+        return await api.all(query)
+
+    async with api.subscribe(document) as stream:
+        await event(stream)
+        for number in (1, 2):
+            async with change(team.account.id) as changed:
+                row = await factories_notification(await tables.User.get(id=team.agent.user_id))
+                row.key += str(number)
+                changed.notification(row)
+            added = await event(stream)
+            shown = await bell()
+            assert added["edge"] == shown["notifications"]["edges"][0]
+            assert added["viewer"] == shown["viewer"]
+            assert added["viewer"]["unreadNotificationCount"] == number
+        await notifications.mark_read(team.agent, None)
+        assert (await event(stream))["viewer"] == (await bell())["viewer"]
