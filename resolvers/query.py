@@ -154,7 +154,12 @@ class Query:
         reads = await begin(info)
         page = PAYMENT_REQUESTS.page(first=first, after=after, last=last, before=before)
         wanted = filter.to_filter() if filter is not None else RequestFilter()
-        return PaymentRequestConnection.from_slice(await reads.payment_requests(page, wanted))
+        found = await reads.payment_requests(page, wanted)
+        return PaymentRequestConnection.from_slice(
+            found,
+            [PAYMENT_REQUESTS.cursor(row.created_at, row.id) for row in found.rows],
+            lambda: reads.payment_requests_count(wanted),
+        )
 
     @field(
         "A message as it would go out now: text, length, SMS segments, and the errors that sending would"

@@ -17,6 +17,7 @@ from schema.scalars import Cursor, PageInfo
 
 DEFAULT_PAGE = 50
 LARGEST_PAGE = 100
+LARGEST_COUNT = 10_000
 
 First = Annotated[
     int | None,
@@ -155,7 +156,7 @@ class Slice(Generic[R]):
 
 CONVERSATIONS = Keyset("c", (("last_activity_at", datetime), ("id", UUID)), descending=True)
 CONTACTS = Keyset("k", (("id", UUID),), descending=True)
-CONTACT_PAYMENTS = Keyset("p", (("id", UUID),), descending=True)
+CONTACT_REQUESTS = Keyset("p", (("id", UUID),), descending=True)
 PAYMENT_REQUESTS = Keyset("r", (("created_at", datetime), ("id", UUID)), descending=True)
 THREAD = Keyset("t", (("seq", int),), descending=False)
 NOTIFICATIONS = Keyset("n", (("seq", int),), descending=True)

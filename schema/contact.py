@@ -9,29 +9,14 @@ import strawberry
 
 from models import tables
 from models.ids import public_id
-from schema.connections import CONTACT_PAYMENTS, CONTACTS, After, Before, First, Last, Slice
+from schema.connections import CONTACT_REQUESTS, CONTACTS, After, Before, First, Last, Slice
 from schema.context import Info, RequestFilter, event_cursor
 from schema.conversation import Conversation
 from schema.describe import field
+from schema.inputs.payment_requests import PaymentRequestFilter
 from schema.merged_contact import MergedContact
-from schema.payment_request import PaymentRequest
-from schema.scalars import ChannelKind, CurrencyCode, Cursor, Money, Node, PageInfo, PaymentRequestStatus, money
-
-
-@strawberry.input(description="Which of the contact's payment requests. Conditions left out do not restrict.")
-class ContactPaymentFilter:
-    status: list[PaymentRequestStatus] | None = strawberry.field(default=None, description="Any of these statuses.")
-    overdue: bool | None = strawberry.field(default=None, description="Only overdue ones, or only others.")
-    created_after: datetime | None = strawberry.field(default=None, description="Created at this time or later.")
-    created_before: datetime | None = strawberry.field(default=None, description="Created before this time.")
-
-    def to_filter(self) -> RequestFilter:
-        return RequestFilter(
-            status=tuple(status.name for status in self.status) if self.status is not None else None,
-            overdue=self.overdue,
-            created_after=self.created_after,
-            created_before=self.created_before,
-        )
+from schema.payment_request import PaymentRequestConnection
+from schema.scalars import ChannelKind, CurrencyCode, Cursor, Money, Node, PageInfo, money
 
 
 @strawberry.type(description="The contact's identity on one kind of channel.")
@@ -114,29 +99,6 @@ class ContactPaymentSummary:
         )
 
 
-@strawberry.type(description="A payment request in a contact's list.")
-class ContactPaymentEdge:
-    cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
-    node: PaymentRequest = strawberry.field(description="The payment request.")
-
-
-@strawberry.type(description="The Payments tab: the contact's payment requests, newest first.")
-class ContactPaymentConnection:
-    contact: strawberry.Private[tables.Contact]
-    filter: strawberry.Private[RequestFilter]
-    edges: list[ContactPaymentEdge] = strawberry.field(description="The page, with a cursor for each.")
-    nodes: list[PaymentRequest] = strawberry.field(description="The page.")
-    page_info: PageInfo = strawberry.field(description="The page's position.")
-
-    @field("How many there are with this filter.")
-    async def total_count(self, info: Info) -> int:
-        return await info.context.reads.contact_payments_count(self.contact, self.filter)
-
-    @field("Position in the event log, read before the data: pass it to contactPaymentEvents(after:).")
-    async def event_cursor(self, info: Info) -> Cursor:
-        return await event_cursor(info)
-
-
 @strawberry.type(description="The person who is asked to pay.")
 class Contact(Node):
     row: strawberry.Private[tables.Contact]
@@ -177,8 +139,8 @@ class Contact(Node):
         row = await info.context.reads.conversation_of(self.row.id)
         return Conversation.from_row(row) if row is not None else None
 
-    @field("The Payments tab: all payment requests of the contact, newest first.")
-    async def payments(
+    @field("The Payments tab: all payment requests to the contact, newest first.")
+    async def payment_requests(
         self,
         info: Info,
         first: First = None,
@@ -186,20 +148,16 @@ class Contact(Node):
         last: Last = None,
         before: Before = None,
         filter: Annotated[
-            ContactPaymentFilter | None, strawberry.argument(description="Which ones; left out: all.")
+            PaymentRequestFilter | None, strawberry.argument(description="Which ones; left out: all.")
         ] = None,
-    ) -> ContactPaymentConnection:
-        page = CONTACT_PAYMENTS.page(first=first, after=after, last=last, before=before)
+    ) -> PaymentRequestConnection:
+        page = CONTACT_REQUESTS.page(first=first, after=after, last=last, before=before)
         wanted = filter.to_filter() if filter is not None else RequestFilter()
-        found = await info.context.reads.contact_payments(self.row, page, wanted)
-        nodes = [PaymentRequest.from_row(row) for row in found.rows]
-        cursors = [CONTACT_PAYMENTS.cursor(row.id) for row in found.rows]
-        return ContactPaymentConnection(
-            contact=self.row,
-            filter=wanted,
-            edges=[ContactPaymentEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
-            nodes=nodes,
-            page_info=found.info(cursors),
+        found = await info.context.reads.contact_requests(self.row, page, wanted)
+        return PaymentRequestConnection.from_slice(
+            found,
+            [CONTACT_REQUESTS.cursor(row.id) for row in found.rows],
+            lambda: info.context.reads.contact_requests_count(self.row, wanted),
         )
 
     @field("The totals, one entry per currency and mode.")

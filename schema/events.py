@@ -9,7 +9,7 @@ import strawberry
 
 from models import tables
 from schema.account import Account, Viewer
-from schema.connections import CONTACT_PAYMENTS
+from schema.connections import CONTACT_REQUESTS
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
@@ -132,7 +132,7 @@ class PaymentRequestUpdated(Event):
     async def payment_request_edge(self, info: Info) -> PaymentRequestEdge | None:
         if self.new_row is None:
             return None
-        cursor = CONTACT_PAYMENTS.cursor(self.new_row)
+        cursor = CONTACT_REQUESTS.cursor(self.new_row)
         return PaymentRequestEdge(cursor=cursor, node=await _request(info, self, self.new_row))
 
     @field("The card that was logged with it; null: none was.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Self
 
@@ -13,7 +14,7 @@ from models.errors import Refusal
 from models.ids import parse_public_id, public_id
 from models.ledger import OUTSTANDING
 from schema.account import Channel, Processor
-from schema.connections import PAYMENT_REQUESTS, Slice
+from schema.connections import Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.failures import ApiError, not_found
@@ -413,21 +414,31 @@ class PaymentRequestEdge:
     node: PaymentRequest = strawberry.field(description="The payment request.")
 
 
-@strawberry.type(description="Payment requests of the account, newest first.")
+@strawberry.type(description="Payment requests, newest first.")
 class PaymentRequestConnection:
+    count: strawberry.Private[Callable[[], Awaitable[int | None]]]
     edges: list[PaymentRequestEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[PaymentRequest] = strawberry.field(description="The page.")
     page_info: PageInfo = strawberry.field(description="The page's position.")
 
-    @field("Position in the event log, read before the data: pass it to inboxEvents(after:).")
+    @field("How many there are with this filter. Counted up to 10,000; null: more.")
+    async def total_count(self) -> int | None:
+        return await self.count()
+
+    @field(
+        "Position in the event log, read before the data: pass it to inboxEvents(after:), or for a contact's requests"
+        " to contactPaymentEvents(after:)."
+    )
     async def event_cursor(self, info: Info) -> Cursor:
         return await event_cursor(info)
 
     @classmethod
-    def from_slice(cls, page: Slice[tables.PaymentRequest]) -> Self:
+    def from_slice(
+        cls, page: Slice[tables.PaymentRequest], cursors: Sequence[Cursor], count: Callable[[], Awaitable[int | None]]
+    ) -> Self:
         nodes = [PaymentRequest.from_row(row) for row in page.rows]
-        cursors = [PAYMENT_REQUESTS.cursor(row.created_at, row.id) for row in page.rows]
         return cls(
+            count=count,
             edges=[PaymentRequestEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
             nodes=nodes,
             page_info=page.info(cursors),

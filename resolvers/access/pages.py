@@ -15,7 +15,7 @@ from models.errors import Invalid
 from models.rows import columns, instance, names
 from resolvers.access.rows import columns_of_both
 from resolvers.access.scope import AccountScope
-from schema.connections import Page, Slice
+from schema.connections import LARGEST_COUNT, Page, Slice
 from schema.context import RequestFilter
 from schema.failures import bad_request
 from services.core import merged_rows
@@ -34,16 +34,21 @@ class Pages(AccountScope):
         )
         return page.cut([_thread_row(raw) for raw in await database.rows(sql, *values)])
 
-    async def contact_payments(
+    async def contact_requests(
         self, contact: tables.Contact, page: Page, filter: RequestFilter
     ) -> Slice[tables.PaymentRequest]:
         where, values = await requests_where(self._account_id, filter, merged_rows.ids_of(contact))
         return await self._page(tables.PaymentRequest, page, where, values)
 
-    async def contact_payments_count(self, contact: tables.Contact, filter: RequestFilter) -> int:
-        where, values = await requests_where(self._account_id, filter, merged_rows.ids_of(contact))
-        found = await database.rows(f"SELECT count(*) AS n FROM payment_request WHERE {where}", *values)  # noqa: S608 (only constants are put in)
-        return int(found[0]["n"])
+    async def contact_requests_count(self, contact: tables.Contact, filter: RequestFilter) -> int | None:
+        return await self._requests_count(filter, merged_rows.ids_of(contact))
+
+    async def payment_requests_count(self, filter: RequestFilter) -> int | None:
+        return await self._requests_count(filter, None)
+
+    async def _requests_count(self, filter: RequestFilter, contacts: Sequence[UUID] | None) -> int | None:
+        sql, values = await requests_count(self._account_id, filter, contacts)
+        return total(await database.scanned_records(sql, *values))
 
     async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
         where, values = await requests_page_where(self._account_id, filter, None, page)
@@ -143,6 +148,20 @@ async def requests_page_where(
     )
     values = [value for _, of_status in parts for value in (*of_status, *page.values)]
     return f"{database.OF_ACCOUNT} AND id IN ({pages})", [account_id, *values]
+
+
+async def requests_count(
+    account_id: UUID, filter: RequestFilter, contacts: Sequence[UUID] | None
+) -> tuple[str, list[Any]]:
+    where, values = await requests_where(account_id, filter, contacts)
+    counted = f"SELECT 1 FROM payment_request WHERE {where} LIMIT {LARGEST_COUNT + 1}"  # noqa: S608 (only constants are put in)
+    return f"SELECT count(*) FROM ({counted}) AS counted", values  # noqa: S608 (only constants are put in)
+
+
+def total(records: Sequence[Sequence[Any]]) -> int | None:
+    """The result of a count that stops after LARGEST_COUNT; None: more."""
+    count = int(records[0][0])
+    return count if count <= LARGEST_COUNT else None
 
 
 async def requests_where(

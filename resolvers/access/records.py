@@ -9,7 +9,14 @@ from uuid import UUID
 
 from models import database, tables
 from models.event_log import Cursor as EventCursor
-from resolvers.access.pages import contacts_where, conversations_where, requests_page_where, thread_statement
+from resolvers.access.pages import (
+    contacts_where,
+    conversations_where,
+    requests_count,
+    requests_page_where,
+    thread_statement,
+    total,
+)
 from resolvers.access.scope import AccountScope
 from schema.connections import Page, Slice
 from schema.context import RequestFilter
@@ -87,6 +94,10 @@ class Records(AccountScope):
         where, values = await requests_page_where(self._account_id, filter, contacts, page)
         scans = bool(filter.search) or filter.overdue is not None or filter.test_mode is not None
         return await self._page(tables.PaymentRequest, columns, page, where, values, scans=scans)
+
+    async def payment_requests_count(self, filter: RequestFilter, contacts: Sequence[UUID] | None) -> int | None:
+        sql, values = await requests_count(self._account_id, filter, contacts)
+        return total(await database.scanned_records(sql, *values))
 
     async def _page(
         self,

@@ -58,6 +58,7 @@ from resolvers.plans.selections import (
     ColumnLink,
     Connection,
     ConnectionSelection,
+    Count,
     Fetch,
     FirstChildLink,
     Link,
@@ -284,14 +285,21 @@ class Compiler:
 
     # ----------------------------------------------------------------------------------------------------- connections
     def connection(
-        self, parent: str, nodes: list[FieldNode], type_name: str, node_type: str, keyset: Keyset, fetch: Fetch | None
+        self,
+        parent: str,
+        nodes: list[FieldNode],
+        type_name: str,
+        node_type: str,
+        keyset: Keyset,
+        fetch: Fetch | None,
+        count: Count | None = None,
     ) -> Connection:
         """`fetch`: reads a page of rows; None: the thread."""
         lists: list[list[FieldNode]] = []
         names = Names(())
         parts: list[str] = []
         edges: list[list[str]] = []  # one for each response name of `edges`
-        needs_cursors = False
+        needs_cursors = needs_total = False
         for response_name, found in self.fields(nodes, type_name).items():
             name = found[0].name.value
             if name == "edges":
@@ -309,6 +317,9 @@ class Compiler:
             elif name == "eventCursor":
                 self.wants_position = True
                 parts.append(f"{response_name!r}: run.cursor")
+            elif name == "totalCount" and count is not None:
+                needs_total = self.may_scan = True
+                parts.append(f"{response_name!r}: total")
             elif name == "__typename":
                 parts.append(f"{response_name!r}: {type_name!r}")
             else:
@@ -323,10 +334,10 @@ class Compiler:
             )
             for edge_parts in edges
         ]
-        make = names.function(f"run, edges, info, {parameters}", f"{{{', '.join(parts)}}}")
+        make = names.function(f"run, edges, info, total, {parameters}", f"{{{', '.join(parts)}}}")
         selection = ConnectionSelection(keyset, make_edges, make, needs_cursors)
         read: NodeLists = self._thread(lists) if fetch is None else self._page_of(node_type, lists, keyset, fetch)
-        return Connection(selection, read, self.arguments(parent, nodes[0]))
+        return Connection(selection, read, self.arguments(parent, nodes[0]), count if needs_total else None)
 
     def _edges(self, nodes: list[FieldNode], type_name: str, lists: list[list[FieldNode]]) -> tuple[list[str], bool]:
         parts, cursors = [], False
@@ -452,9 +463,16 @@ def _fetch_contacts(
 def _fetch_requests(
     records: Records, columns: tuple[str, ...], page: connections.Page, parents: Sequence[UUID], given: dict[str, Any]
 ) -> Any:
+    return records.payment_requests(columns, page, _wanted(given), parents or None)
+
+
+def _count_requests(records: Records, parents: Sequence[UUID], given: dict[str, Any]) -> Any:
+    return records.payment_requests_count(_wanted(given), parents or None)
+
+
+def _wanted(given: dict[str, Any]) -> RequestFilter:
     filter = given.get("filter")
-    wanted = filter.to_filter() if filter is not None else RequestFilter()
-    return records.payment_requests(columns, page, wanted, parents or None)
+    return filter.to_filter() if filter is not None else RequestFilter()
 
 
 _CONDITIONS: Final = {"skip": GraphQLSkipDirective, "include": GraphQLIncludeDirective}
@@ -465,24 +483,26 @@ _MONEY: Final[dict[str, Callable[[scalars.Money], Any]]] = {
     "currency": lambda money: money.currency,
     "minorUnits": lambda money: money.minor_units,
 }
-# Field -> the connection's type, its nodes' type, its order, how a page is read.
-_CONNECTIONS: Final[dict[tuple[str, str], tuple[str, str, Keyset, Fetch | None]]] = {
-    ("Conversation", "thread"): ("ThreadConnection", "ThreadItem", connections.THREAD, None),
-    ("Contact", "payments"): (
-        "ContactPaymentConnection",
+# Field -> the connection's type, its nodes' type, its order, how a page is read, how all are counted.
+_CONNECTIONS: Final[dict[tuple[str, str], tuple[str, str, Keyset, Fetch | None, Count | None]]] = {
+    ("Conversation", "thread"): ("ThreadConnection", "ThreadItem", connections.THREAD, None, None),
+    ("Contact", "paymentRequests"): (
+        "PaymentRequestConnection",
         "PaymentRequest",
-        connections.CONTACT_PAYMENTS,
+        connections.CONTACT_REQUESTS,
         _fetch_requests,
+        _count_requests,
     ),
 }
-_ROOT_CONNECTIONS: Final[dict[str, tuple[str, str, Keyset, Fetch | None]]] = {
-    "conversations": ("ConversationConnection", "Conversation", connections.CONVERSATIONS, _fetch_conversations),
-    "contacts": ("ContactConnection", "Contact", connections.CONTACTS, _fetch_contacts),
+_ROOT_CONNECTIONS: Final[dict[str, tuple[str, str, Keyset, Fetch | None, Count | None]]] = {
+    "conversations": ("ConversationConnection", "Conversation", connections.CONVERSATIONS, _fetch_conversations, None),
+    "contacts": ("ContactConnection", "Contact", connections.CONTACTS, _fetch_contacts, None),
     "paymentRequests": (
         "PaymentRequestConnection",
         "PaymentRequest",
         connections.PAYMENT_REQUESTS,
         _fetch_requests,
+        _count_requests,
     ),
 }
 # Field -> prefix of its ids, its type, the column that hides a row.

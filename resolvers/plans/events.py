@@ -14,7 +14,7 @@ from resolvers.plans.compiler import Compiler, Root
 from resolvers.plans.selections import Built, RowSelection, Run, key_of
 from resolvers.plans.types import TYPES
 from resolvers.transport.executor import NotPlanned
-from schema.connections import CONTACT_PAYMENTS, THREAD, Keyset
+from schema.connections import CONTACT_REQUESTS, THREAD, Keyset
 
 # Event -> field -> the attribute that holds its value.
 _VALUES: Final[dict[str, dict[str, str]]] = {
@@ -59,7 +59,7 @@ _ROWS: Final[dict[str, dict[str, _Row | _Edge]]] = {
     },
     "PaymentRequestUpdated": {
         "paymentRequest": _Row(((_REQUEST, "payment_request_row"),)),
-        "paymentRequestEdge": _Edge("PaymentRequestEdge", CONTACT_PAYMENTS, ((_REQUEST, "new_row"),), nullable=True),
+        "paymentRequestEdge": _Edge("PaymentRequestEdge", CONTACT_REQUESTS, ((_REQUEST, "new_row"),), nullable=True),
         "card": _Row((("ActivityCard", "card_row"),), nullable=True),
     },
     "MessageUpdated": {"message": _Row((("Message", "message_row"),)), "conversation": _CONVERSATION},

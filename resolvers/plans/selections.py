@@ -198,14 +198,21 @@ def _keys(records: Sequence[Record], position: int) -> dict[Any, None]:
 class ConnectionSelection:
     keyset: Keyset
     edges: list[Callable[..., list[Built]]]  # (cursors, *lists of nodes), for each response name of `edges`
-    make: Callable[..., Built]  # (run, edges, page info, *lists of nodes)
+    make: Callable[..., Built]  # (run, edges, page info, total count, *lists of nodes)
     needs_cursors: bool
 
-    def build(self, run: Run, page: Slice[Record], keys: Sequence[tuple[Any, ...]], lists: list[list[Any]]) -> Built:
+    def build(
+        self,
+        run: Run,
+        page: Slice[Record],
+        keys: Sequence[tuple[Any, ...]],
+        lists: list[list[Any]],
+        total: int | None,
+    ) -> Built:
         cursors: Sequence[Any] = [self.keyset.cursor(*key) for key in keys] if self.needs_cursors else keys
         ends = (cursors[0], cursors[-1]) if cursors else (None, None)
         edges = [make(cursors, *lists) for make in self.edges]
-        return self.make(run, edges, (page.has_next, page.has_previous, *ends), *lists)
+        return self.make(run, edges, (page.has_next, page.has_previous, *ends), total, *lists)
 
 
 class NodeLists(Protocol):
@@ -214,7 +221,7 @@ class NodeLists(Protocol):
     async def read(
         self, run: Run, parents: Sequence[UUID], arguments: dict[str, Any]
     ) -> tuple[Slice[Record], list[tuple[Any, ...]], list[list[Any]]]:
-        """`parents`: the row above, then those merged into it."""
+        """`parents`: the row above, then those merged into it. Takes the page's arguments out of `arguments`."""
         ...
 
 
@@ -241,6 +248,8 @@ class ThreadNodes:
         return found, [(record[1],) for record in found.rows], lists
 
 
+# (records, parents, arguments without those of the page): how many there are; None: too many to count.
+Count = Callable[[Records, Sequence[UUID], dict[str, Any]], Coroutine[Any, Any, int | None]]
 Fetch = Callable[[Records, tuple[str, ...], Page, Sequence[UUID], dict[str, Any]], Coroutine[Any, Any, Slice[Record]]]
 
 
@@ -275,11 +284,14 @@ class Connection:
     selection: ConnectionSelection
     nodes: NodeLists
     arguments: Arguments
+    count: Count | None = None  # if the total is selected
     column: str = "id"
 
     async def read(self, run: Run, parents: Sequence[UUID] = ()) -> Built:
-        page, keys, lists = await self.nodes.read(run, parents, self.arguments(run))
-        return self.selection.build(run, page, keys, lists)
+        given = self.arguments(run)
+        page, keys, lists = await self.nodes.read(run, parents, given)
+        total = await self.count(run.records, parents, given) if self.count is not None else None
+        return self.selection.build(run, page, keys, lists, total)
 
     async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
         id, merged = position("id"), position("merged_ids")

@@ -160,7 +160,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "updatedAt": moment("updated_at"),
                 "addresses": Children("ContactAddress", "contact_id", "kind"),
                 "mergedFrom": unless(lambda ids: ids not in (None, "[]", "null"), [], ("merged_ids",)),
-                "payments": Page("payments", ("merged_ids",)),
+                "paymentRequests": Page("paymentRequests", ("merged_ids",)),
                 "conversation": FirstChild("Conversation", "contact_id", "id"),
                 "paymentSummary": Children("ContactPaymentSummary", "contact_id", "currency, test_mode"),
             },

@@ -75,7 +75,7 @@ THREAD = """query($id: ID!) { conversation(id: $id) { id eventCursor unreadCount
 CONTACT = """query($id: ID!) { contact(id: $id) { id name tags
   paymentSummary { currency testMode requested { minorUnits } outstanding { minorUnits } paid { minorUnits } net { minorUnits }
     openCount paidCount overdueCount firstPaidAt }
-  payments(first: 100) { totalCount nodes { id status amount { minorUnits } } } } }"""
+  paymentRequests(first: 100) { totalCount nodes { id status amount { minorUnits } } } } }"""
 SETTINGS = "{ account { id name defaultCurrency paymentSettings { defaultProcessorKind processors { id kind connected webhookUrl keyHint } } } }"
 NOTIFICATIONS = "{ notifications(first: 50) { eventCursor nodes { id kind title body readAt paymentRequest { id } } } }"
 DASHBOARD = """{ dashboard { asOf byCurrency { currency requestsSent requested { minorUnits } paidCount paid { minorUnits }

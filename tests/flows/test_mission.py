@@ -346,8 +346,11 @@ async def test_s27_the_payments_tab_lists_everything_live(team: Team) -> None:
         await team.pay(second)
         await team.until_paid(feed, second)
     contact = await team.product.one(d.CONTACT, {"id": maria["id"]})
-    assert contact["payments"]["totalCount"] == 2
-    assert {p["id"]: p["status"] for p in contact["payments"]["nodes"]} == {first["id"]: "SENT", second["id"]: "PAID"}
+    assert contact["paymentRequests"]["totalCount"] == 2
+    assert {p["id"]: p["status"] for p in contact["paymentRequests"]["nodes"]} == {
+        first["id"]: "SENT",
+        second["id"]: "PAID",
+    }
     (summary,) = contact["paymentSummary"]
     assert (summary["requested"]["minorUnits"], summary["outstanding"]["minorUnits"]) == ("16000", "12000")
 

@@ -181,7 +181,7 @@ async def test_a_resync_is_asked_for_when_the_log_cannot_give_everything(team: T
 
 
 # ------------------------------------------------------------------------------------------------------ many at once
-ALL_REQUESTS = """query($id: ID!) { contact(id: $id) { payments(first: 100) { eventCursor nodes { id } } } }"""
+ALL_REQUESTS = """query($id: ID!) { contact(id: $id) { paymentRequests(first: 100) { eventCursor nodes { id } } } }"""
 CLIENTS = 50
 WRITERS = 4
 WRITES = 12
@@ -205,7 +205,7 @@ async def test_fifty_clients_that_join_while_others_write_see_one_order_and_miss
         await writing.wait()
         await asyncio.sleep(dice.uniform(0, 0.8))
         token = tokens[n % len(tokens)]
-        found = (await team.product.one(ALL_REQUESTS, {"id": maria["id"]}, token=token))["payments"]
+        found = (await team.product.one(ALL_REQUESTS, {"id": maria["id"]}, token=token))["paymentRequests"]
         known = {node["id"] for node in found["nodes"]}
         async with team.product.subscribe(d.INBOX, {"after": found["eventCursor"]}, token=token) as feed:
             assert (await opened(feed)).cursor == found["eventCursor"]
@@ -391,7 +391,7 @@ _CONTACT = """id name tags addresses { kind address optedOutAt } paymentSummary 
   outstanding { minorUnits } paid { minorUnits } net { minorUnits } openCount paidCount }"""
 _THREAD = f"""thread(last: 50) {{ nodes {{ __typename ... on Message {{ {_MESSAGE} }} ... on ActivityCard {{ {_CARD} }} }} }}"""
 LIST = f"{{ conversations(first: 20) {{ eventCursor nodes {{ {_CONVERSATION} }} }} }}"
-DETAIL = f"""query($id: ID!) {{ conversation(id: $id) {{ contact {{ {_CONTACT} payments(first: 30) {{ nodes {{ {_REQUEST} }} }} }}
+DETAIL = f"""query($id: ID!) {{ conversation(id: $id) {{ contact {{ {_CONTACT} paymentRequests(first: 30) {{ nodes {{ {_REQUEST} }} }} }}
   {_THREAD} }} }}"""
 CHANGES = f"""subscription($after: Cursor) {{ inboxEvents(after: $after) {{ __typename
   ... on Subscribed {{ cursor }}
@@ -402,7 +402,7 @@ CHANGES = f"""subscription($after: Cursor) {{ inboxEvents(after: $after) {{ __ty
   ... on PaymentRequestUpdated {{ cursor paymentRequest {{ {_REQUEST} }} }}
   ... on ContactUpdated {{ cursor contact {{ {_CONTACT} }} }}
   ... on ContactMerged {{ cursor mergedContactId mergedConversationId
-    contact {{ {_CONTACT} payments(first: 30) {{ nodes {{ {_REQUEST} }} }} }} conversation {{ {_CONVERSATION} {_THREAD} }} }}
+    contact {{ {_CONTACT} paymentRequests(first: 30) {{ nodes {{ {_REQUEST} }} }} }} conversation {{ {_CONVERSATION} {_THREAD} }} }}
   ... on ConversationUpdated {{ cursor conversation {{ {_CONVERSATION} }} }} }} }}"""
 
 State = dict[str, dict[str, Any]]
@@ -415,7 +415,7 @@ async def fetch(team: Team) -> tuple[State, str]:
     for conversation in found["nodes"]:
         detail = await team.product.one(DETAIL, {"id": conversation["id"]})
         contact, items = detail["contact"], detail["thread"]["nodes"]
-        state["requests"] |= {request["id"]: request for request in contact.pop("payments")["nodes"]}
+        state["requests"] |= {request["id"]: request for request in contact.pop("paymentRequests")["nodes"]}
         state["contacts"][contact["id"]] = contact
         state["items"] |= {item["id"]: item for item in items}
         state["order"][conversation["id"]] = [item["id"] for item in items]
@@ -448,7 +448,7 @@ def apply(state: State, event: dict[str, Any]) -> None:
             for part in ("conversations", "order"):
                 del state[part][event["mergedConversationId"]]
             items = conversation.pop("thread")["nodes"]
-            state["requests"] |= {request["id"]: request for request in contact.pop("payments")["nodes"]}
+            state["requests"] |= {request["id"]: request for request in contact.pop("paymentRequests")["nodes"]}
             state["contacts"][contact["id"]] = contact
             state["conversations"][conversation["id"]] = conversation
             state["items"] |= {item["id"]: item for item in items}

@@ -87,13 +87,13 @@ async def test_old_ids_answer_as_the_kept_ones_and_lists_show_one(team: Team, ap
     assert listed["contacts"]["nodes"] == [{"id": kept["contact"]}]
     assert listed["conversations"]["nodes"] == [{"id": kept["conversation"]}]
     shown = await api.one(
-        """query($id: ID!) { contact(id: $id) { payments(first: 9) { totalCount nodes { id contact { id } conversation { id }
+        """query($id: ID!) { contact(id: $id) { paymentRequests(first: 9) { totalCount nodes { id contact { id } conversation { id }
           payments { id mergedFrom { contactId name } } } } paymentSummary { requested { minorUnits } overdueCount }
           mergedFrom { contactId name email } addresses { kind address inUse } } }""",
         {"id": old["contact"]},
     )
-    assert shown["payments"]["totalCount"] == 2
-    paid = next(one for one in shown["payments"]["nodes"] if one["id"] == public_id("pr", request.id))
+    assert shown["paymentRequests"]["totalCount"] == 2
+    paid = next(one for one in shown["paymentRequests"]["nodes"] if one["id"] == public_id("pr", request.id))
     assert (paid["contact"], paid["conversation"]) == ({"id": kept["contact"]}, {"id": kept["conversation"]})
     assert paid["payments"] == [
         {"id": public_id("pay", fact.id), "mergedFrom": {"contactId": old["contact"], "name": "Mary"}}

@@ -30,7 +30,7 @@ async def pages(api: Api, document: str, size: int, *, backward: bool = False, *
     while True:
         arguments = {"last": size, "before": cursor} if backward else {"first": size, "after": cursor}
         answer = await api.one(document, {**arguments, **variables})
-        answer = answer.get("thread") or answer.get("payments") or answer
+        answer = answer.get("thread") or answer.get("paymentRequests") or answer
         found.append([node["id"] for node in answer["nodes"]])
         assert [edge["node"]["id"] for edge in answer["edges"]] == found[-1]
         info = answer["pageInfo"]
@@ -105,7 +105,7 @@ async def test_payment_requests_are_paged_per_contact_and_per_account(team: Team
         all_of_them.append(public_id("pr", made.id))
         if n % 3:
             mine.append(public_id("pr", made.id))
-    contact = f"query($id: ID!, {ARGUMENTS}) {{ contact(id: $id) {{ payments({USE}) {BODY} }} }}"
+    contact = f"query($id: ID!, {ARGUMENTS}) {{ contact(id: $id) {{ paymentRequests({USE}) {BODY} }} }}"
     account = f"query({ARGUMENTS}) {{ paymentRequests({USE}) {BODY} }}"
     assert flat(await pages(api, contact, 3, id=public_id("cnt", team.contact.id))) == mine[::-1]
     assert flat(await pages(api, account, 3)) == all_of_them[::-1]

@@ -250,7 +250,7 @@ async def test_a_page_is_planned_with_and_without_edges(
         ("query($x: Boolean = true) { conversations { nodes { id preview @skip(if: $x) } } }", {"x": None}),
         ("query($x: Boolean = true) { conversations { nodes { id preview @include(if: $x) } } }", {"x": False}),
         ("query($n: Int) { conversations(first: $n) { nodes { id } } }", {"n": 1.0}),
-        ("query($n: Int) { contacts { nodes { payments(first: $n) { nodes { id } } } } }", {"n": 0}),
+        ("query($n: Int) { contacts { nodes { paymentRequests(first: $n) { nodes { id } } } } }", {"n": 0}),
         ("query($id: ID!) { contact(id: $id) { id } }", {"id": "cnt_\0"}),
     ],
 )

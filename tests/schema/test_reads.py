@@ -353,13 +353,13 @@ async def test_a_discarded_draft_is_nowhere(team: Team, api: Api) -> None:
     id = public_id("pr", made.id)
     document = """query($id: ID!, $contact: ID!) {
       node(id: $id) { id } paymentRequest(id: $id) { id } paymentRequests { nodes { id } }
-      contact(id: $contact) { payments { totalCount nodes { id } } } }"""
+      contact(id: $contact) { paymentRequests { totalCount nodes { id } } } }"""
     answer = await api.all(document, {"id": id, "contact": public_id("cnt", team.contact.id)})
     assert answer == {
         "node": None,
         "paymentRequest": None,
         "paymentRequests": {"nodes": []},
-        "contact": {"payments": {"totalCount": 0, "nodes": []}},
+        "contact": {"paymentRequests": {"totalCount": 0, "nodes": []}},
     }
 
 
@@ -404,11 +404,12 @@ async def test_filters_select_and_searches_find(team: Team, api: Api) -> None:
     assert await found(search=draft.number) == [d]
     assert await found(createdBefore="2020-01-01T00:00:00Z") == []
     assert await found(createdAfter="2020-01-01T00:00:00+02:00") == [d, o, p]
-    tab = "query($id: ID!, $filter: ContactPaymentFilter) { contact(id: $id) { payments(filter: $filter) { totalCount nodes { id } } } }"
+    tab = """query($id: ID!, $filter: PaymentRequestFilter) { contact(id: $id) { paymentRequests(filter: $filter) {
+      totalCount nodes { id } } } }"""
     shown = await api.one(
         tab, {"id": public_id("cnt", team.contact.id), "filter": {"status": ["SENT"], "overdue": True}}
     )
-    assert shown["payments"] == {"totalCount": 1, "nodes": [{"id": o}]}
+    assert shown["paymentRequests"] == {"totalCount": 1, "nodes": [{"id": o}]}
     for text in ("100%", "umit@", "+49151", "kaya"):
         names = await api.all(
             "query($s: String) { contacts(search: $s) { nodes { name } } conversations(search: $s) { nodes { contact { name } } } }",
@@ -657,7 +658,7 @@ THREAD = """query($id: ID!, $n: Int) { conversation(id: $id) { eventCursor unrea
 INBOX = """query($n: Int) { conversations(first: $n) { eventCursor nodes { id preview following assignee { name }
   contact { name addresses { kind } paymentSummary { currency overdueCount } }
   channels { id paymentRequests { enabled } } } } }"""
-TAB = """query($id: ID!, $n: Int) { contact(id: $id) { payments(first: $n) { totalCount nodes { id status
+TAB = """query($id: ID!, $n: Int) { contact(id: $id) { paymentRequests(first: $n) { totalCount nodes { id status
   payments { id charge { id } refundable { amount } } processorKind processor { id }
   channelKind channel { kind } checkoutUrl availableActions { action } contact { name } conversation { unreadCount } } } } }"""
 
@@ -724,10 +725,10 @@ async def test_the_event_cursor_is_the_position_of_the_accounts_log(team: Team, 
     answer = await api.all(
         """query($id: ID!, $contact: ID!) { conversation(id: $id) { eventCursor } conversations { eventCursor }
           contacts { eventCursor } paymentRequests { eventCursor } notifications { eventCursor } dashboard { eventCursor }
-          contact(id: $contact) { payments { eventCursor } } }""",
+          contact(id: $contact) { paymentRequests { eventCursor } } }""",
         {"id": public_id("cnv", team.conversation.id), "contact": public_id("cnt", team.contact.id)},
     )
-    assert answer.pop("contact") == {"payments": {"eventCursor": expected}}
+    assert answer.pop("contact") == {"paymentRequests": {"eventCursor": expected}}
     assert [value["eventCursor"] for value in answer.values()] == [expected] * 6
 
 

@@ -122,8 +122,8 @@ async def other_operations(operations: growth.Operations, large: LargeAccount) -
       pageInfo { startCursor } nodes { id } } } }"""
     page = (await operations.run(thread, {"id": conversation}))["thread"]
     await operations.run(thread, {"id": conversation, "before": page["pageInfo"]["startCursor"]})
-    payments = "query($id: ID!) { contact(id: $id) { payments(first: 1) { nodes { id } } } }"
-    (paid,) = (await operations.run(payments, {"id": contact}))["payments"]["nodes"]
+    payments = "query($id: ID!) { contact(id: $id) { paymentRequests(first: 1) { nodes { id } } } }"
+    (paid,) = (await operations.run(payments, {"id": contact}))["paymentRequests"]["nodes"]
     request = await large.new_request()
     await large.send(request)
     await operations.run(documents.REQUEST, {"id": paid["id"]})

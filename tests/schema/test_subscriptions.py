@@ -50,7 +50,7 @@ CONVERSATION = f"""subscription($id: ID!, $after: Cursor) {{
   conversationEvents(conversationId: $id, after: $after) {{ {THREAD_EVENTS} }} }}"""
 CONTACT = f"""subscription($id: ID!, $after: Cursor) {{ contactPaymentEvents(contactId: $id, after: $after) {{ {EVENTS}
   ... on PaymentRequestUpdated {{ previousStatus paymentRequest {{ id status }} }}
-  ... on ContactUpdated {{ contact {{ id paymentSummary {{ openCount }} payments {{ eventCursor }} }} }} }} }}"""
+  ... on ContactUpdated {{ contact {{ id paymentSummary {{ openCount }} paymentRequests {{ eventCursor }} }} }} }} }}"""
 NOTIFICATIONS = f"""subscription($after: Cursor) {{ notificationEvents(after: $after) {{ {EVENTS}
   ... on NotificationAdded {{ edge {{ cursor node {{ id title }} }} viewer {{ id unreadNotificationCount }} }}
   ... on NotificationsRead {{ viewer {{ id unreadNotificationCount }} }} }} }}"""
@@ -184,7 +184,7 @@ async def test_the_payments_tab_hears_of_requests_and_totals_only(team: Team, ap
     contact = next(found for found in following if found["__typename"] == "ContactUpdated")
     assert contact["contact"]["paymentSummary"] == [{"openCount": 1}]
     # What is loaded for an event is at least as new as its cursor: the cursor is a safe place to resume from.
-    assert contact["contact"]["payments"]["eventCursor"] == contact["cursor"]
+    assert contact["contact"]["paymentRequests"]["eventCursor"] == contact["cursor"]
 
 
 async def test_notifications_go_to_their_own_person(team: Team, api: Api) -> None:
