@@ -30,7 +30,7 @@ INBOX = f"""subscription {{ inboxEvents {{ __typename
   ... on ConversationUpdated {{ conversation {{ {ROW} }} }}
 }} }}"""
 LISTS = f"""query($id: ID!) {{ conversation(id: $id) {{ {ROW} thread {{ edges {{ __typename cursor node {{ {NODE} }} }} }}
-  contact {{ payments {{ edges {{ cursor node {{ {REQUEST} }} }} }} }} }} }}"""
+  contact {{ paymentRequests {{ edges {{ cursor node {{ {REQUEST} }} }} }} }} }} }}"""
 
 
 async def test_an_events_edge_is_the_one_of_the_list(team: Team, api: Api) -> None:
@@ -41,7 +41,7 @@ async def test_an_events_edge_is_the_one_of_the_list(team: Team, api: Api) -> No
         await send(team, request)
         added = [found for found in [await event(stream) for _ in range(4)] if found["__typename"] == "ThreadItemAdded"]
     shown = await api.one(LISTS, {"id": public_id("cnv", team.conversation.id)})
-    (in_list,) = shown["contact"].pop("payments")["edges"]
+    (in_list,) = shown["contact"].pop("paymentRequests")["edges"]
     edge = created["paymentRequestEdge"]
     assert (edge["cursor"], edge["node"]["id"]) == (in_list["cursor"], in_list["node"]["id"])
     edges = shown["thread"]["edges"]
