@@ -27,6 +27,9 @@ partial index: contact (id) and payment_request (id) WHERE search IS NULL
 partial index: contact (merged_into_id) WHERE merged_into_id IS NOT NULL
 partial index: payment_request (account_id, created_at, id, due_at) WHERE due_at IS NOT NULL and the request is open
 partial index: conversation (account_id, last_activity_at, id) WHERE closed_at IS NULL; the same WHERE closed_at IS NOT NULL
+partial index: conversation (account_id, last_activity_at, id) WHERE unread_count > 0
+partial index: payment_request (account_id, due_at, id) WHERE the request is open
+index of an expression: contact (account_id, folded name, id); payment_request (account_id, amount due, id): services/lists/orders.py
 partial index: notification (user_id, seq) WHERE read_at IS NULL
 partial unique: contact_address (contact_id, kind) WHERE in_use
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
@@ -184,7 +187,7 @@ class Contact(Searchable):
 
     class Meta:
         table = "contact"
-        indexes = (("account_id", "id"),)
+        indexes = (("account_id", "id"), ("account_id", "updated_at", "id"))
 
 
 class ContactAddress(TenantRow):
@@ -258,6 +261,9 @@ class Conversation(TenantRow):
     unread_count = fields.IntField(default=0)
     draft = fields.TextField(null=True)  # unsent text in the composer
     closed_at = fields.DatetimeField(null=True)  # the contact's next message reopens it
+    # These two: kept by a trigger on message, and by what closes and merges conversations.
+    waiting_since = fields.DatetimeField(null=True)  # the contact's first message after the team's last
+    channel_kinds = fields.CharField(max_length=160, default=" ")  # of its messages, between spaces
     merged_into_id = fields.UUIDField(null=True)  # the conversation that replaces this one
     merged_ids: fields.Field[Any] = fields.JSONField(
         null=True, encoder=json_text
@@ -266,7 +272,12 @@ class Conversation(TenantRow):
 
     class Meta:
         table = "conversation"
-        indexes = (("account_id", "last_activity_at", "id"),)
+        indexes = (
+            ("account_id", "last_activity_at", "id"),
+            ("account_id", "created_at", "id"),
+            ("account_id", "waiting_since", "id"),
+            ("account_id", "assignee_id", "last_activity_at", "id"),
+        )
 
 
 class ConversationFollower(TenantRow):
@@ -383,6 +394,9 @@ class PaymentRequest(Searchable):
             ("contact_id", "id"),
             ("account_id", "created_at", "id", "test_mode"),
             ("account_id", "status", "created_at", "id"),
+            ("account_id", "updated_at", "id"),
+            ("account_id", "due_at", "id"),
+            ("account_id", "paid_at", "id"),
             ("conversation_id",),
         )
 

@@ -188,6 +188,11 @@ async def _unite_conversations(talks: Pair[Conversation]) -> None:
     if other.last_activity_at > one.last_activity_at:
         one.last_activity_at, one.preview = other.last_activity_at, other.preview
     one.closed_at = max(one.closed_at, other.closed_at) if one.closed_at and other.closed_at else None
+    waiting = [since for since in (one.waiting_since, other.waiting_since) if since is not None]
+    one.update_from_dict({"waiting_since": min(waiting, default=None)})
+    one.channel_kinds = f" {' '.join(sorted({*one.channel_kinds.split(), *other.channel_kinds.split()}))} ".replace(
+        "  ", " "
+    )
     drafts = [words for words in (one.draft, other.draft) if words is not None]
     one.update_from_dict({"draft": "\n\n".join(drafts) or None})
     rows = await ConversationFollower.filter(conversation_id__in=[one.id, other.id])
@@ -201,8 +206,9 @@ async def _unite_conversations(talks: Pair[Conversation]) -> None:
             id=uuid7(), account_id=one.account_id, conversation_id=one.id, user_id=user_id
         )
     await ConversationFollower.filter(conversation_id=other.id).delete()
-    await one.save(update_fields=["unread_count", "last_activity_at", "preview", "closed_at", "draft", "assignee_id"])
-    await Conversation.filter(id=other.id).update(unread_count=0, draft=None, closed_at=None)
+    changed = ["unread_count", "last_activity_at", "preview", "closed_at", "draft", "assignee_id"]
+    await one.save(update_fields=[*changed, "waiting_since", "channel_kinds"])
+    await Conversation.filter(id=other.id).update(unread_count=0, draft=None, closed_at=None, waiting_since=None)
 
 
 async def _point_to_kept(pair: Pair[R]) -> None:

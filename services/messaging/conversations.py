@@ -30,6 +30,8 @@ async def close(actor: Actor, conversation_id: UUID) -> Conversation:
     async with change(actor.account_id, actor_id=actor.user_id, queue_on=[conversation_id]) as changed:
         conversation = await _lock(actor, conversation_id)
         if conversation.closed_at is None:
+            conversation.waiting_since = None  # the team needs no answer
+            await conversation.save(update_fields=["waiting_since"])
             await _store_field(changed, conversation, "closed_at", changed.now)
         return conversation
 
