@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from models import database
@@ -47,8 +46,10 @@ _PART: Final = (
     " WHERE account_id = ? AND test_mode = ? AND {within}"
 )
 _CHANGED: Final = (
-    _PART.format(whole=1, took=-1, values=_SUMS, table="figure_change", within="at >= ? GROUP BY currency"),
-    _PART.format(whole=0, took="took", values=_SUMS, table="figure_change", within="at >= ? GROUP BY currency, took"),
+    _PART.format(whole=1, took=-1, values=_SUMS, table="figure_change", within="at >= ? AND at < ? GROUP BY currency"),
+    _PART.format(
+        whole=0, took="took", values=_SUMS, table="figure_change", within="at >= ? AND at < ? GROUP BY currency, took"
+    ),
 )
 _COUNTED: Final = _PART.format(
     whole="{whole}", took=-1, values=_SUMS, table="figure_count", within="{within} AND took = -1 GROUP BY currency"
@@ -62,8 +63,8 @@ _TIMED: Final = _PART.format(
     within="{within} AND took >= 0 GROUP BY currency, took",
 )
 _WHOLE: Final = "span = 0 AND starts = 0"
-_QUARTERS: Final = f"span = {QUARTER} AND starts >= ? AND starts < ?"
-_DAYS: Final = f"span = {DAY} AND starts >= ?"
+_SPAN: Final = "span = {} AND starts >= ? AND starts < ?"
+_LAST: Final = 2**53  # s; later than every moment
 
 # As in the index payment_request_took: the number of digits and the first two of them.
 _TOOK: Final = {
@@ -85,64 +86,71 @@ _UPSERT: Final = " ON CONFLICT ({}) DO UPDATE SET {}".format(
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
-@dataclass(frozen=True, slots=True)
-class _Middle:
-    """Where the median of a currency is: the classes of its one or two values, and their places among those classes' values."""
+class _Place(NamedTuple):
+    """Of one value among the sorted times: its class, and its place in that class, from 0."""
 
-    currency: str
-    classes: tuple[int, int]
-    places: tuple[int, int]
+    took: int
+    place: int
 
 
-async def read(account_id: UUID, test_mode: bool, since: datetime) -> list[CurrencyFigures]:
-    starts = int(since.timestamp())
-    if starts % QUARTER:  # no zone's day begins there today
-        return await figure_facts.read(account_id, test_mode, since)
-    whole_days = -(-starts // DAY) * DAY
-    ranges: list[tuple[str, list[int]]] = [(_QUARTERS, [starts, whole_days]), (_DAYS, [whole_days])]
-    if starts <= 0:
-        ranges = [(_WHOLE, [])]
+_Times = tuple[int | None, int | None]  # median, 90th percentile
+
+
+async def read(
+    account_id: UUID, test_mode: bool, since: datetime, until: datetime | None = None
+) -> list[CurrencyFigures]:
+    starts, ends = int(since.timestamp()), _LAST if until is None else int(until.timestamp())
+    whole = starts <= 0 and until is None
+    # Counts have quarters, where every zone's days begin, of the last days.
+    if not whole and (starts % QUARTER or (until and ends % QUARTER) or starts < _kept_since(datetime.now(UTC))):
+        return await figure_facts.read(account_id, test_mode, since, until)
+    spans = [(_WHOLE, [])] if whole else _spans(starts, ends)
     of = [account_id, test_mode]
     parts: list[tuple[str, list[int]]] = [
         (_COUNTED.format(whole=1, within=_WHOLE), []),
-        (_CHANGED[0], [0]),
-        (_CHANGED[1], [starts]),
-        *((_COUNTED.format(whole=0, within=within), bounds) for within, bounds in ranges),
-        *((_TIMED.format(within=within), bounds) for within, bounds in ranges),
+        (_CHANGED[0], [0, _LAST]),
+        (_CHANGED[1], [starts, ends]),
+        *((_COUNTED.format(whole=0, within=within), bounds) for within, bounds in spans),
+        *((_TIMED.format(within=within), bounds) for within, bounds in spans),
     ]
     sql = " UNION ALL ".join(part for part, _ in parts)
     found = await database.records(sql, *(value for _, bounds in parts for value in (*of, *bounds)))
     outstanding: dict[str, int] = defaultdict(int)
     sums: dict[str, list[int]] = defaultdict(lambda: [0] * len(_VALUES))
     classes: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
-    for whole, currency, took, *values in found:
-        if whole:
+    for of_all, currency, took, *values in found:
+        if of_all:
             outstanding[currency] += int(values[_OUTSTANDING])
         elif took >= 0:
             classes[currency][took] += int(values[_PAID])
             sums[currency][_PAID] += int(values[_PAID])
         else:
             sums[currency] = [one + int(more) for one, more in zip(sums[currency], values, strict=True)]
-    times = {
-        currency: sorted((took, count) for took, count in counts.items() if count > 0)
-        for currency, counts in classes.items()
-    }
-    medians = await _medians(
-        account_id, test_mode, since, [_middle(currency, counts) for currency, counts in times.items() if counts]
-    )
+    places = {currency: _places(counts) for currency, counts in classes.items()}
+    times = await _times(account_id, test_mode, since, until, {name: found for name, found in places.items() if found})
     return [
         figures
         for currency in sorted(outstanding.keys() | sums.keys())
-        if (figures := _figures(currency, test_mode, sums[currency], outstanding.get(currency, 0), medians))
+        if (figures := _figures(currency, test_mode, sums[currency], outstanding.get(currency, 0), times))
     ]
 
 
+def _spans(starts: int, ends: int) -> list[tuple[str, list[int]]]:
+    """The rows that add up to the period: whole days in UTC, and quarters before and after them."""
+    first, last = -(-starts // DAY) * DAY, ends // DAY * DAY
+    if first >= last:
+        return [(_SPAN.format(QUARTER), [starts, ends])]
+    parts = [(QUARTER, starts, first), (DAY, first, last), (QUARTER, last, ends)]
+    return [(_SPAN.format(span), [since, until]) for span, since, until in parts if since < until]
+
+
 def _figures(
-    currency: str, test_mode: bool, sums: Sequence[int], outstanding: int, medians: Mapping[str, int]
+    currency: str, test_mode: bool, sums: Sequence[int], outstanding: int, times: Mapping[str, _Times]
 ) -> CurrencyFigures | None:
     sent, requested, converted, _, paid, charges, money = sums
     if not (sent or outstanding or paid or charges):
         return None
+    median, p90 = times.get(currency, (None, None))
     return CurrencyFigures(
         currency=currency,
         test_mode=test_mode,
@@ -152,49 +160,53 @@ def _figures(
         paid_count=paid,
         paid_minor=money,
         outstanding_minor=outstanding,
-        median_seconds_to_pay=medians.get(currency),
+        median_seconds_to_pay=median,
+        p90_seconds_to_pay=p90,
     )
 
 
-def _middle(currency: str, times: Sequence[tuple[int, int]]) -> _Middle:
-    """`times`: classes in order, and how many values each has."""
+def _places(counts: Mapping[int, int]) -> list[_Place]:
+    """Of the one or two middle values, and of the 90th percentile."""
+    times = sorted((took, count) for took, count in counts.items() if count > 0)
     total = sum(count for _, count in times)
-    wanted = ((total + 1) // 2, (total + 2) // 2)
-    found: list[int] = []
-    before, first = 0, None
-    for took, count in times:
-        for place in wanted[len(found) :]:
-            if place <= before + count:
-                first = before if first is None else first
-                found.append(took)
-        before += count
-    return _Middle(currency, (found[0], found[1]), (wanted[0] - 1 - (first or 0), wanted[1] - 1 - (first or 0)))
+    found: list[_Place] = []
+    for place in ((total + 1) // 2, (total + 2) // 2, (total * 9 + 9) // 10):
+        before = 0
+        for took, count in times:
+            if before < place <= before + count:
+                found.append(_Place(took, place - before - 1))
+            before += count
+    return found
 
 
-async def _medians(account_id: UUID, test_mode: bool, since: datetime, middles: Sequence[_Middle]) -> dict[str, int]:
-    """Read the values of the classes that hold the medians."""
-    if not middles:
+async def _times(
+    account_id: UUID, test_mode: bool, since: datetime, until: datetime | None, places: Mapping[str, Sequence[_Place]]
+) -> dict[str, _Times]:
+    """Median and 90th percentile per currency, from the values of the classes that hold them."""
+    if not places:
         return {}
     engine = database.dialect()
-    either = " OR ".join([f"currency = ? AND {_TOOK[engine]} IN (?, ?)"] * len(middles))
+    either = " OR ".join([f"currency = ? AND {_TOOK[engine]} IN (?, ?, ?)"] * len(places))
     found = await database.records(
-        f"SELECT currency, {figure_facts.SECONDS[engine]} AS s FROM payment_request WHERE account_id = ? AND test_mode = ?"  # noqa: S608 (only constants are put in)
-        f" AND {PAID_IN_FULL} AND paid_at >= sent_at AND ({either}) AND paid_at >= ? ORDER BY currency, s",
+        f"SELECT currency, {_TOOK[engine]}, {figure_facts.SECONDS[engine]} AS s FROM payment_request"  # noqa: S608 (only constants are put in)
+        f" WHERE account_id = ? AND test_mode = ? AND {PAID_IN_FULL} AND paid_at >= sent_at AND ({either}) AND paid_at >= ?"
+        f"{'' if until is None else ' AND paid_at < ?'} ORDER BY currency, s",
         account_id,
         test_mode,
-        *(value for middle in middles for value in (middle.currency, *middle.classes)),
-        since,
+        *(value for currency, of in places.items() for value in (currency, *(place.took for place in of))),
+        *(moment for moment in (since, until) if moment is not None),
     )
-    values: dict[str, list[Any]] = defaultdict(list)
-    for currency, seconds in found:
-        values[currency].append(seconds)
-    medians = {}
-    for middle in middles:
-        if of_one := values[middle.currency]:
+    values: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for currency, took, seconds in found:
+        values[currency, took].append(float(seconds))
+    times: dict[str, _Times] = {}
+    for currency, of in places.items():
+        classes = [(values[currency, place.took], place.place) for place in of]
+        if all(seconds for seconds, _ in classes):
             # A request that was paid since the counts were read moves a place by one.
-            low, high = (of_one[min(place, len(of_one) - 1)] for place in middle.places)
-            medians[middle.currency] = round(float((low + high) / 2))
-    return medians
+            low, high, ninetieth = (seconds[min(place, len(seconds) - 1)] for seconds, place in classes)
+            times[currency] = (round((low + high) / 2), round(ninetieth))
+    return times
 
 
 # ------------------------------------------------------------------------------------------------------------- folding
