@@ -30,10 +30,11 @@ from schema.describe import field
 from schema.failures import bad_request, not_found
 from schema.inputs.messages import MessagePreviewInput
 from schema.inputs.payment_requests import PaymentRequestFilter
+from schema.inputs.ranges import LAST_30_DAYS, GroupBy, PeriodArgument, board_of
 from schema.notification import NotificationConnection
 from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
-from schema.scalars import DashboardRange, Node
+from schema.scalars import Node
 from services.payments import payment_requests, request_sending
 
 Search = Annotated[
@@ -200,8 +201,6 @@ class Query:
 
     @field("The dashboard's current figures.")
     async def dashboard(
-        self,
-        info: Info,
-        range: Annotated[DashboardRange, strawberry.argument(description="The period.")] = DashboardRange.LAST_30_DAYS,
+        self, info: Info, period: PeriodArgument = LAST_30_DAYS, group_by: GroupBy = None
     ) -> DashboardFigures:
-        return await dashboard_figures((await begin(info)).viewer.account_id, range)
+        return await dashboard_figures((await begin(info)).viewer.account_id, board_of(period, group_by))

@@ -17,8 +17,9 @@ from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.describe import field
 from schema.notification import NotificationEdge
 from schema.payment_request import PaymentRequest, PaymentRequestEdge
-from schema.scalars import Cursor, DashboardRange, PaymentRequestStatus
+from schema.scalars import Cursor, PaymentRequestStatus
 from schema.thread import ActivityCard, Message, ThreadEdge
+from services.payments.dashboard import Board
 
 
 class Gone(RuntimeError):
@@ -241,11 +242,11 @@ class NotificationsRead(Event):
     )
 )
 class DashboardUpdated(Event):
-    range: strawberry.Private[DashboardRange]
+    board: strawberry.Private[Board]
 
     @field("The figures now.")
     async def figures(self, info: Info) -> DashboardFigures:
-        return await dashboard_figures(info.context.actor.account_id, self.range)
+        return await dashboard_figures(info.context.actor.account_id, self.board)
 
 
 ConversationEvent: TypeAlias = Annotated[

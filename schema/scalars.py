@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum
 from functools import lru_cache
 from typing import Annotated, Any, NewType
@@ -61,6 +61,13 @@ SCALARS: Mapping[object, ScalarDefinition] = {
         specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
         serialize=time_text,
         parse_value=parse_time,
+    ),
+    date: strawberry.scalar(
+        name="Date",
+        description="A day of the account's calendar: RFC 3339's full-date, e.g. 2026-11-23.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc3339#section-5.6",
+        serialize=date.isoformat,
+        parse_value=date.fromisoformat,
     ),
     Decimal: strawberry.scalar(
         name="Decimal",
@@ -427,6 +434,15 @@ class Role(Enum):
     ADMIN = value("ADMIN", description="All but API keys: also settings, channels and processors.")
     AGENT = value("AGENT", description="Work in the inbox: messages, contacts, payment requests.")
     VIEWER = value("VIEWER", description="Read only.")
+
+
+@strawberry.enum(description="By what the dashboard groups its figures.")
+class DashboardDimension(Enum):
+    DAY = value("DAY", description="The day in the account's time zone on which it happened.")
+    CHANNEL = value("CHANNEL", description="The channel on which the link was sent last.")
+    AGENT = value("AGENT", description="The user who created the request.")
+    PROCESSOR = value("PROCESSOR", description="The processor connection.")
+    PRODUCT = value("PRODUCT", description="The product's name.")
 
 
 @strawberry.enum(description="A period up to now, in the account's time zone.")

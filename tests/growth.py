@@ -40,7 +40,7 @@ PAYMENTS = """query($id: ID!) { contact(id: $id) { paymentRequests(first: 50) { 
 REQUESTS = """query($filter: PaymentRequestFilter) { paymentRequests(first: 20, filter: $filter) { nodes { id number status
   contact { id name } } } }"""
 SEARCH = """query($search: String) { conversations(first: 20, search: $search) { nodes { id preview contact { id name } } } }"""
-DASHBOARD = """query($range: DashboardRange!) { dashboard(range: $range) { byCurrency { currency requestsSent conversionRate
+DASHBOARD = """query($range: DashboardRange!) { dashboard(period: { range: $range }) { byCurrency { currency requestsSent conversionRate
   requested { formatted } paidCount paid { formatted } outstanding { formatted } medianSecondsToPay } } }"""
 NOTIFICATIONS = "{ viewer { id unreadNotificationCount } notifications(first: 50) { nodes { id title readAt } } }"
 CREATE = """mutation($input: CreatePaymentRequestInput!) { createPaymentRequest(input: $input) {

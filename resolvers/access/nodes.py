@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
+from models.errors import Invalid
 from models.ids import parse_public_id, public_id
 from resolvers.access.loaders import Loaders
 from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User, Viewer
 from schema.contact import Contact
 from schema.conversation import Conversation
 from schema.dashboard import DashboardFigures, dashboard_figures
+from schema.failures import ApiError
 from schema.notification import Notification
 from schema.payment_request import Payment, PaymentRequest
-from schema.scalars import DashboardRange, Node
+from schema.scalars import Node
 from schema.thread import ActivityCard, Message
+from services.payments.dashboard import Board
 
 
 class Nodes(Loaders):
@@ -57,11 +61,12 @@ class Nodes(Loaders):
         return None
 
     async def _dashboard(self, public_id: str) -> DashboardFigures | None:
-        head, _, period = public_id.removeprefix("dash_").partition("_")
-        of_account = parse_public_id(f"dash_{head}", "dash") == self._account_id
-        if not of_account or period not in DashboardRange.__members__:
+        head, _, name = public_id.removeprefix("dash_").partition("_")
+        if parse_public_id(f"dash_{head}", "dash") != self._account_id:
             return None
-        return await dashboard_figures(self._account_id, DashboardRange[period])
+        with suppress(ValueError, Invalid, ApiError):
+            return await dashboard_figures(self._account_id, Board.parse(name))
+        return None
 
     async def viewer_node(self, id: UUID) -> Viewer | None:
         viewer = Viewer.from_actor(self.viewer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 from models import database, time_zones
@@ -50,9 +50,49 @@ class Period:
     since: datetime = BEGINNING
     until: datetime | None = None  # None: up to now
 
-    def __post_init__(self) -> None:
-        if self.until is not None and self.until <= self.since:
-            raise Invalid("`until` must be later than `from`.", field=("period", "between"))
+    @classmethod
+    def between(cls, since: datetime | None, until: datetime | None) -> Self:
+        """Raises: Invalid."""
+        since = max(since or BEGINNING, BEGINNING)
+        if until is not None and until <= since:
+            raise Invalid("`until` must be later than `from`.", field="period")
+        return cls(None, since, until)
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What a dashboard shows."""
+
+    period: Period
+    dimensions: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """A stable name, which `parse` reads."""
+        period = self.period
+        moments = (_micros(at) if at is not None else "" for at in (period.since, period.until))
+        return "-".join([period.range or "~".join(map(str, moments)), *self.dimensions])
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Raises: ValueError, Invalid."""
+        period, *dimensions = name.split("-")
+        if not set(dimensions) <= set(DIMENSIONS):
+            raise ValueError(name)
+        if period in RANGES:
+            return cls(Period(period), tuple(dimensions))
+        since, until = period.split("~")
+        return cls(Period.between(_moment(since), _moment(until) if until else None), tuple(dimensions))
+
+
+def _micros(at: datetime) -> int:
+    return (at - BEGINNING) // timedelta(microseconds=1)
+
+
+def _moment(micros: str) -> datetime:
+    try:
+        return BEGINNING + timedelta(microseconds=int(micros))
+    except OverflowError as error:
+        raise ValueError(micros) from error
 
 
 @dataclass(slots=True)
@@ -72,8 +112,9 @@ class Figures:
     left_out: int  # groups beyond MOST_GROUPS
 
 
-async def figures(account_id: UUID, period: Period, now: datetime, dimensions: Sequence[str] = ()) -> Figures:
+async def figures(account_id: UUID, board: Board, now: datetime) -> Figures:
     """Test money until the account asks for live money. Raises: Invalid."""
+    period, dimensions = board.period, board.dimensions
     (account,) = await database.rows(_ACCOUNT, account_id)
     since = start_of(period.range, account["time_zone"], now) if period.range else period.since
     days = _days(account["time_zone"], since, period.until or now) if DAY in dimensions else []

@@ -146,7 +146,9 @@ async def test_figures_have_one_id_per_period(team: Team, api: Api) -> None:
     them, _ = await another_account()
     ids = set()
     for period in ("TODAY", "ALL_TIME"):
-        shown = await api.one(f"{{ dashboard(range: {period}) {{ id range byCurrency {{ paidCount }} }} }}")
+        shown = await api.one(
+            f"{{ dashboard(period: {{ range: {period} }}) {{ id range byCurrency {{ paidCount }} }} }}"
+        )
         assert await api.one(document, {"id": shown["id"]}) == shown
         assert await api.one(document, {"id": shown["id"]}, viewer=them) is None
         assert await api.one(document, {"id": shown["id"].replace(period, "NEVER")}) is None
@@ -740,8 +742,8 @@ async def test_the_dashboard_shows_figures_per_currency(team: Team, api: Api) ->
     await factories.money_fact(paid)
     await factories.payment_request(team.contact, status="SENT", sent_at=now)
     shown = await api.one(
-        """{ dashboard(range: LAST_7_DAYS) { range asOf byCurrency { currency testMode requestsSent requested { amount } paidCount
-          paid { amount } outstanding { amount } conversionRate medianSecondsToPay } } }"""
+        """{ dashboard(period: { range: LAST_7_DAYS }) { range asOf byCurrency { currency testMode requestsSent requested { amount }
+          paidCount paid { amount } outstanding { amount } conversionRate medianSecondsToPay p90SecondsToPay } } }"""
     )
     assert shown["range"] == "LAST_7_DAYS"
     assert shown["asOf"].endswith("Z")
@@ -756,8 +758,51 @@ async def test_the_dashboard_shows_figures_per_currency(team: Team, api: Api) ->
             "outstanding": {"amount": "125.00"},
             "conversionRate": 0.5,
             "medianSecondsToPay": 90,
+            "p90SecondsToPay": 90,
         }
     ]
+
+
+async def test_the_dashboard_groups_the_figures_of_any_period(team: Team, api: Api) -> None:
+    agent = await factories.user(team.account, name="Ana")
+    sent = datetime(2026, 3, 10, 12, tzinfo=UTC)
+    of_agent: dict[str, Any] = {"created_by_id": agent.id, "product_name": "Garden"}
+    for n, more in enumerate((dict[str, Any](), of_agent, of_agent)):
+        await factories.payment_request(team.contact, status="SENT", sent_at=sent + timedelta(days=n), **more)
+    document = """query($period: DashboardPeriod!, $by: [DashboardDimension!]) { dashboard(period: $period, groupBy: $by) {
+      id range from until groupsLeftOut byCurrency { requestsSent }
+      groups { day channelKind agent { name } processor { kind } productName byCurrency { requestsSent } } } }"""
+    between = {"between": {"from": "2026-03-10T12:00:00Z", "until": "2026-03-12T00:00:00Z"}}
+    by_agent = await api.one(document, {"period": between, "by": ["AGENT", "PRODUCT"]})
+    assert (by_agent["range"], by_agent["from"], by_agent["until"]) == (None, *between["between"].values())
+    assert by_agent["byCurrency"] == [{"requestsSent": 2}]
+    empty = {"day": None, "channelKind": None, "processor": None}
+    assert {(group.pop("agent") or {}).get("name"): group for group in by_agent["groups"]} == {
+        "Ana": empty | {"productName": "Garden", "byCurrency": [{"requestsSent": 1}]},
+        None: empty | {"productName": "Deep clean", "byCurrency": [{"requestsSent": 1}]},
+    }
+    by_day = await api.one(document, {"period": between, "by": ["DAY"]})
+    assert [(group["day"], len(group["byCurrency"])) for group in by_day["groups"]] == [
+        ("2026-03-10", 1),
+        ("2026-03-11", 1),
+    ]
+    by_processor = await api.one(document, {"period": between, "by": ["PROCESSOR"]})
+    assert [group["processor"] for group in by_processor["groups"]] == [{"kind": "SANDBOX"}]
+    for shown in (by_agent, by_day, by_processor):
+        again = await api.one(
+            "query($id: ID!) { node(id: $id) { ... on DashboardFigures { id } } }", {"id": shown["id"]}
+        )
+        assert again == {"id": shown["id"]}
+    wrong: tuple[dict[str, Any], ...] = (
+        {"period": {"between": {"from": between["between"]["until"], "until": between["between"]["from"]}}},
+        {"period": between, "by": ["DAY", "DAY"]},
+        {"period": {"range": "ALL_TIME"}, "by": ["DAY"]},
+        {"period": {"range": "TODAY", **between}},
+        {"period": {}},
+    )
+    for variables in wrong:
+        refused = await api.result(document, variables)
+        assert refused.errors, variables
 
 
 async def test_pages_of_several_statuses_are_those_of_one_list(team: Team, api: Api) -> None:

@@ -54,7 +54,7 @@ CONTACT = f"""subscription($id: ID!, $after: Cursor) {{ contactPaymentEvents(con
 NOTIFICATIONS = f"""subscription($after: Cursor) {{ notificationEvents(after: $after) {{ {EVENTS}
   ... on NotificationAdded {{ edge {{ cursor node {{ id title }} }} viewer {{ id unreadNotificationCount }} }}
   ... on NotificationsRead {{ viewer {{ id unreadNotificationCount }} }} }} }}"""
-DASHBOARD = f"""subscription {{ dashboardEvents(range: TODAY) {{ {EVENTS}
+DASHBOARD = f"""subscription {{ dashboardEvents(period: {{ range: TODAY }}) {{ {EVENTS}
   ... on DashboardUpdated {{ figures {{ id range eventCursor byCurrency {{ requestsSent outstanding {{ amount }} }} }} }} }} }}"""
 
 
@@ -236,7 +236,7 @@ async def test_the_dashboard_begins_with_figures_and_coalesces_changes(
         first = await event(stream)
         assert first["figures"]["byCurrency"] == []
         assert first["figures"]["eventCursor"] == first["cursor"]
-        assert first["figures"]["id"] == (await api.one("{ dashboard(range: TODAY) { id } }"))["id"]
+        assert first["figures"]["id"] == (await api.one("{ dashboard(period: { range: TODAY }) { id } }"))["id"]
         for n, request in enumerate(requests):
             await send(team, request, f"key-of-sending-{n}")
         seen: list[dict[str, Any]] = []

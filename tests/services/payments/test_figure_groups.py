@@ -16,7 +16,7 @@ import pytest
 from models.errors import Invalid
 from models.tables import Account, MoneyFact, PaymentRequest
 from services.payments import dashboard, figure_counts, figure_facts
-from services.payments.dashboard import Period
+from services.payments.dashboard import Board, Period
 from tests import factories
 from tests.services.payments.test_figure_counts import charge, drawn
 
@@ -102,7 +102,7 @@ async def test_every_grouping_equals_a_plain_sum() -> None:
         for names in DIMENSIONS:
             since = NOW - timedelta(days=rng.randrange(5, 60), seconds=rng.randrange(9999))
             until = since + timedelta(days=rng.randrange(1, 40), seconds=rng.randrange(9999))
-            answer = await dashboard.figures(account.id, Period(since=since, until=until), NOW, names)
+            answer = await dashboard.figures(account.id, Board(Period(since=since, until=until), names), NOW)
             expected = await plain(account, since, until, names)
             given = {
                 (tuple(sorted(group.keys.items())), of_one.currency): of_one
@@ -143,7 +143,7 @@ async def test_the_counts_equal_the_sums_in_any_period() -> None:
 async def test_every_day_of_the_period_is_there_in_the_accounts_zone() -> None:
     account = await factories.account(time_zone="Africa/Cairo")  # skips midnight on 2026-04-24
     since, until = datetime(2026, 4, 22, 12, tzinfo=UTC), datetime(2026, 4, 26, tzinfo=UTC)
-    answer = await dashboard.figures(account.id, Period(since=since, until=until), NOW, ["DAY"])
+    answer = await dashboard.figures(account.id, Board(Period(since=since, until=until), ("DAY",)), NOW)
     assert [group.keys["DAY"] for group in answer.groups] == [date(2026, 4, day) for day in (22, 23, 24, 25, 26)]
 
 
@@ -151,12 +151,12 @@ async def test_every_day_of_the_period_is_there_in_the_accounts_zone() -> None:
 async def test_a_period_that_cannot_be_shown_is_refused() -> None:
     account = await factories.account()
     with pytest.raises(Invalid, match="later"):
-        Period(since=NOW, until=NOW)
-    for dimensions in (["DAY", "DAY"], ["DAY", "AGENT", "PRODUCT"]):
+        Period.between(NOW, NOW)
+    for dimensions in (("DAY", "DAY"), ("DAY", "AGENT", "PRODUCT")):
         with pytest.raises(Invalid, match="different"):
-            await dashboard.figures(account.id, Period("TODAY"), NOW, dimensions)
+            await dashboard.figures(account.id, Board(Period("TODAY"), dimensions), NOW)
     with pytest.raises(Invalid, match="400"):
-        await dashboard.figures(account.id, Period("ALL_TIME"), NOW, ["DAY"])
+        await dashboard.figures(account.id, Board(Period("ALL_TIME"), ("DAY",)), NOW)
 
 
 @pytest.mark.usefixtures("database")
@@ -166,6 +166,18 @@ async def test_only_the_largest_groups_are_given(monkeypatch: pytest.MonkeyPatch
     for product, times in (("A", 1), ("B", 3), ("C", 2)):
         for _ in range(times):
             await factories.payment_request(contact, status="SENT", sent_at=NOW, product_name=product)
-    answer = await dashboard.figures(contact.account_id, Period("TODAY"), NOW + timedelta(seconds=1), ["PRODUCT"])
+    answer = await dashboard.figures(
+        contact.account_id, Board(Period("TODAY"), ("PRODUCT",)), NOW + timedelta(seconds=1)
+    )
     assert [group.keys for group in answer.groups] == [{"PRODUCT": "B"}, {"PRODUCT": "C"}]
     assert answer.left_out == 1
+
+
+def test_a_boards_name_is_read_back() -> None:
+    for period in (Period("TODAY"), Period.between(NOW, None), Period.between(None, NOW)):
+        for dimensions in ((), ("DAY",), ("PRODUCT", "DAY")):
+            board = Board(period, dimensions)
+            assert Board.parse(str(board)) == board
+    for name in ("", "TODAY-", "TODAY-MOON", "1~x", "9" * 30 + "~", "YESTERDAY", "~"):
+        with pytest.raises((ValueError, Invalid)):
+            Board.parse(name)

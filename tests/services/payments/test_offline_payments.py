@@ -15,7 +15,6 @@ from models.tables import ActivityCard, AuditEntry, ContactSummary, MoneyFact, P
 from services.payments import (
     checkout,
     checkout_page,
-    dashboard,
     integrity_check,
     offline_payments,
     payment_requests,
@@ -23,6 +22,7 @@ from services.payments import (
     refunds,
     voids,
 )
+from tests.services.figures_book import shown_figures
 from tests.services.scripted import World, assert_consistent
 
 
@@ -152,7 +152,7 @@ async def test_an_undone_record_opens_the_request_again_and_the_ledger_keeps_bot
     summary = await ContactSummary.get(contact_id=world.contact.id)
     assert (summary.paid_minor, summary.net_minor, summary.outstanding_minor) == (0, 0, 12500)
     assert (summary.first_paid_at, summary.last_paid_at) == (None, None)
-    (figures,) = await dashboard.figures(world.account.id, "TODAY", datetime.now(UTC))
+    (figures,) = await shown_figures(world.account.id, "TODAY", datetime.now(UTC))
     assert (figures.paid_minor, figures.paid_count) == (0, 0)
     assert [e.action for e in await AuditEntry.all().order_by("id")] == [
         "outside_payment.record",

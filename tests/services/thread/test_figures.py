@@ -13,7 +13,7 @@ from models.tables import Contact, ProcessorConnection
 from services.payments import dashboard
 from services.thread import contact_totals
 from tests import factories
-from tests.services.figures_book import assert_figures
+from tests.services.figures_book import assert_figures, shown_figures
 from tests.services.scripted import World
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ async def world(database: str) -> World:
 
 async def one(account_id: UUID, range: str = "LAST_7_DAYS") -> dashboard.CurrencyFigures:
     """The figures of the only currency."""
-    (found,) = await dashboard.figures(account_id, range, NOW)
+    (found,) = await shown_figures(account_id, range, NOW)
     return found
 
 
@@ -80,7 +80,7 @@ async def test_contacts_totals_add_up_to_the_dashboard_in_every_currency(world: 
     await assert_figures(world.account.id)
     await ProcessorConnection.filter(id=world.connection.id).update(test_mode=False)
     await assert_figures(world.account.id)  # now of live money
-    assert {row.test_mode for row in await dashboard.figures(world.account.id, "ALL_TIME", NOW)} == {False}
+    assert {row.test_mode for row in await shown_figures(world.account.id, "ALL_TIME", NOW)} == {False}
 
 
 async def test_conversion_is_of_the_requests_sent_in_the_range(world: World) -> None:
@@ -116,15 +116,13 @@ async def test_the_median_is_of_each_currency_alone(world: World) -> None:
         for after in seconds:
             paid = sent + timedelta(seconds=after, microseconds=rng.randrange(2))
             await factories.payment_request(world.contact, status="PAID", currency=currency, sent_at=sent, paid_at=paid)
-    found = {
-        row.currency: row.median_seconds_to_pay for row in await dashboard.figures(world.account.id, "ALL_TIME", NOW)
-    }
+    found = {row.currency: row.median_seconds_to_pay for row in await shown_figures(world.account.id, "ALL_TIME", NOW)}
     assert found == {currency: round(statistics.median(seconds)) for currency, seconds in took.items()}
 
 
 async def test_live_figures_stay_after_the_live_processor_is_disconnected(world: World) -> None:
     async def modes() -> set[bool]:
-        return {row.test_mode for row in await dashboard.figures(world.account.id, "ALL_TIME", NOW)}
+        return {row.test_mode for row in await shown_figures(world.account.id, "ALL_TIME", NOW)}
 
     await factories.payment_request(world.contact, status="SENT", sent_at=NOW)
     live = await factories.processor_connection(world.account, test_mode=False, is_default=False)

@@ -19,6 +19,7 @@ from services.payments import dashboard
 from services.thread import notifications
 from tests import factories
 from tests.services.conftest import Team, actor_of, kinds_logged
+from tests.services.figures_book import shown_figures
 
 
 async def tell(request: PaymentRequest, cause: str = "paid:1") -> None:
@@ -153,7 +154,7 @@ async def test_figures_count_per_currency_what_was_sent_paid_and_is_open(team: T
     await request(status="DRAFT", amount_minor=9)
     await request(status="VOID", amount_minor=60, currency="EUR", sent_at=sent)
     await request(status="SENT", amount_minor=77, test_mode=False, sent_at=sent)
-    found = await dashboard.figures(team.account.id, "TODAY", NOON)
+    found = await shown_figures(team.account.id, "TODAY", NOON)
     assert found == [
         dashboard.CurrencyFigures(
             currency="EUR",
@@ -165,6 +166,7 @@ async def test_figures_count_per_currency_what_was_sent_paid_and_is_open(team: T
             paid_minor=0,
             outstanding_minor=700,
             median_seconds_to_pay=None,
+            p90_seconds_to_pay=None,
         ),
         dashboard.CurrencyFigures(
             currency="USD",
@@ -176,6 +178,7 @@ async def test_figures_count_per_currency_what_was_sent_paid_and_is_open(team: T
             paid_minor=8199,  # the mismatching money arrived, too
             outstanding_minor=300,
             median_seconds_to_pay=1800,
+            p90_seconds_to_pay=3000,
         ),
     ]
 
@@ -183,11 +186,11 @@ async def test_figures_count_per_currency_what_was_sent_paid_and_is_open(team: T
 async def test_a_live_processor_makes_the_figures_live(team: Team) -> None:
     await factories.payment_request(team.contact, status="SENT", amount_minor=77, test_mode=False, sent_at=NOON)
     await factories.payment_request(team.contact, status="SENT", amount_minor=55, sent_at=NOON)
-    assert [(f.test_mode, f.requested_minor) for f in await dashboard.figures(team.account.id, "TODAY", NOON)] == [
+    assert [(f.test_mode, f.requested_minor) for f in await shown_figures(team.account.id, "TODAY", NOON)] == [
         (True, 55)
     ]
     await ProcessorConnection.filter(id=team.processor.id).update(test_mode=False)
-    assert [(f.test_mode, f.requested_minor) for f in await dashboard.figures(team.account.id, "TODAY", NOON)] == [
+    assert [(f.test_mode, f.requested_minor) for f in await shown_figures(team.account.id, "TODAY", NOON)] == [
         (False, 77)
     ]
 
@@ -196,12 +199,12 @@ async def test_a_day_begins_at_the_accounts_midnight(team: Team) -> None:
     await Account.filter(id=team.account.id).update(time_zone="America/New_York")
     for sent_at in ("2026-11-20T04:59:59+00:00", "2026-11-20T05:00:00+00:00"):
         await factories.payment_request(team.contact, status="SENT", sent_at=datetime.fromisoformat(sent_at))
-    assert [f.requests_sent for f in await dashboard.figures(team.account.id, "TODAY", NOON)] == [1]
-    assert [f.requests_sent for f in await dashboard.figures(team.account.id, "LAST_7_DAYS", NOON)] == [2]
+    assert [f.requests_sent for f in await shown_figures(team.account.id, "TODAY", NOON)] == [1]
+    assert [f.requests_sent for f in await shown_figures(team.account.id, "LAST_7_DAYS", NOON)] == [2]
     assert dashboard.start_of("LAST_30_DAYS", "UTC", NOON) == datetime(2026, 10, 22, tzinfo=UTC)
 
 
 async def test_figures_of_another_account_are_its_own(team: Team) -> None:
     await factories.payment_request(team.contact, status="SENT", sent_at=NOON)
     stranger = actor_of(await factories.user(await factories.account()))
-    assert await dashboard.figures(stranger.account_id, "TODAY", NOON) == []
+    assert await shown_figures(stranger.account_id, "TODAY", NOON) == []
