@@ -351,7 +351,8 @@ class PaymentRequest(Searchable):
     test_mode = fields.BooleanField()
     processor_connection_id = fields.UUIDField()
     channel_connection_id = fields.UUIDField(null=True)  # chosen in the dialog
-    created_by_id = fields.UUIDField(null=True)  # null: by an API key
+    created_by_id = fields.UUIDField(null=True)  # user
+    created_by = fields.CharField(max_length=160, null=True)  # services/core/actors.py; the same in other tables
     status = fields.CharField(max_length=16, default="DRAFT")
     version = fields.IntField(default=1)
     amount_paid_minor: fields.Field[int] = fields.BigIntField(default=0)
@@ -371,7 +372,8 @@ class PaymentRequest(Searchable):
     void_requested_at = fields.DatetimeField(null=True)
     releasable_at = fields.DatetimeField(null=True)  # PROCESSING: when the link may be released
     released_at = fields.DatetimeField(null=True)  # PROCESSING, and payable another way since
-    void_requested_by_id = fields.UUIDField(null=True)
+    void_requested_by_id = fields.UUIDField(null=True)  # user
+    void_requested_by = fields.CharField(max_length=160, null=True)
     void_reason = fields.CharField(max_length=500, null=True)
     voided_at = fields.DatetimeField(null=True)
     discarded_at = fields.DatetimeField(null=True)
@@ -428,6 +430,7 @@ class Message(TenantRow):
     )  # the vendor's id of an approved template that is sent instead of the body
     template_variables: fields.Field[Any] = fields.JSONField(null=True, encoder=json_text)  # placeholder -> text
     author_id = fields.UUIDField(null=True)  # user
+    author = fields.CharField(max_length=160, null=True)  # of an outbound message
     author_name = fields.CharField(max_length=120, null=True)
     reply_to_id = fields.UUIDField(null=True)  # the message that it answers, if the channel reports it
     reaction = fields.CharField(max_length=40, null=True)  # the contact's, an emoji
@@ -499,7 +502,8 @@ class ActivityCard(TenantRow):
     money_fact_id = fields.UUIDField(null=True)
     message_id = fields.UUIDField(null=True)
     text = fields.CharField(max_length=500)
-    actor_id = fields.UUIDField(null=True)  # user; null: the system or the contact
+    actor_id = fields.UUIDField(null=True)  # user
+    actor = fields.CharField(max_length=160, null=True)
     key = fields.CharField(max_length=160)  # unique per cause
     occurred_at = fields.DatetimeField()
 
@@ -575,7 +579,8 @@ class MoneyFact(TenantRow):
     occurred_at = fields.DatetimeField()
     recorded_at = fields.DatetimeField(auto_now_add=True)
     note = fields.CharField(max_length=500, null=True)  # this and the next: of money recorded manually
-    recorded_by_id = fields.UUIDField(null=True)  # user; null: an API key, or a processor
+    recorded_by_id = fields.UUIDField(null=True)  # user
+    recorded_by = fields.CharField(max_length=160, null=True)  # null: a processor
 
     class Meta:
         table = "money_fact"
@@ -597,7 +602,8 @@ class Refund(TenantRow):
     external_id = fields.CharField(max_length=200, null=True)
     failure_reason = fields.CharField(max_length=300, null=True)
     checks = fields.IntField(default=0)
-    requested_by_id = fields.UUIDField(null=True)  # user; null: an API key
+    requested_by_id = fields.UUIDField(null=True)  # user
+    requested_by = fields.CharField(max_length=160, null=True)
     channel_connection_id = fields.UUIDField(null=True)  # where to notify the contact
     message_id = fields.UUIDField(null=True)  # the notice to the contact
     created_at = fields.DatetimeField(auto_now_add=True)
@@ -692,8 +698,9 @@ class Tick(Model, metaclass=_Quick):
 class AuditEntry(TenantRow):
     """Append-only."""
 
-    actor_id = fields.UUIDField(null=True)
+    actor_id = fields.UUIDField(null=True)  # user
     actor_kind = fields.CharField(max_length=8)  # user, api_key, system
+    actor = fields.CharField(max_length=160, null=True)
     action = fields.CharField(max_length=60)
     subject = fields.CharField(max_length=60)
     detail: fields.Field[Any] = fields.JSONField(default=dict, encoder=json_text)  # never a secret

@@ -21,11 +21,12 @@ from schema.thread import ActivityCard, Message
 from services.core.event_hub import Hub
 from services.core.permissions import Actor
 
-# Subscriptions with the same events for all viewers of one account, role and kind of credential: executed once for all.
+# Subscriptions with the same events for all viewers of one account, role and kind of credential who may or may not manage keys:
+# executed once for all.
 SHARING = Sharing(
     fields=frozenset({"inboxEvents", "conversationEvents", "contactPaymentEvents"}),
     personal=PERSONAL_FIELDS,
-    scope=lambda viewer: (viewer.account_id, viewer.role, viewer.kind),
+    scope=lambda viewer: (viewer.account_id, viewer.role, viewer.kind, viewer.may("keys")),
     position=lambda context: context.event_position.seq if context.event_position else None,
     ends=lambda event: isinstance(event, ResyncRequired),
 )

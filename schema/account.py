@@ -49,32 +49,62 @@ class User(Node):
         )
 
 
-@strawberry.type(description="A credential for programs. Its secret is shown once, when it is made.")
-class ApiKey(Node):
-    name: str = strawberry.field(description="What it is for.")
-    role: Role = strawberry.field(description="Its role.")
-    hint: str = strawberry.field(description="The last characters of the secret, to distinguish keys.")
-    created_at: datetime = strawberry.field(description="When it was made.")
-    last_used_at: datetime | None = strawberry.field(description="When it was last used; null: never.")
-    revoked_at: datetime | None = strawberry.field(description="When it was revoked; null: it was not.")
-    expires_at: datetime | None = strawberry.field(
-        description="When it expires; null: never, for keys from before expiry was introduced."
+_HIDDEN = "Null: this viewer may not manage API keys."
+
+
+@strawberry.type(
+    description=(
+        "A credential for programs. Its secret is shown once, when it is made. Viewers who may not manage keys see its"
+        " name only."
     )
-    manages_keys: bool = strawberry.field(description="Whether it may make and revoke keys.")
+)
+class ApiKey(Node):
+    row: strawberry.Private[tables.ApiKey]
+    name: str = strawberry.field(description="What it is for.")
 
     @classmethod
     def from_row(cls, row: tables.ApiKey) -> Self:
-        return cls(
-            id=strawberry.ID(public_id("key", row.id)),
-            name=row.name,
-            role=Role[row.role],
-            hint=row.hint,
-            created_at=row.created_at,
-            last_used_at=row.last_used_at,
-            revoked_at=row.revoked_at,
-            expires_at=row.expires_at,
-            manages_keys=row.manages_keys,
-        )
+        return cls(id=strawberry.ID(public_id("key", row.id)), row=row, name=row.name)
+
+    def _shown_to(self, info: Info) -> tables.ApiKey | None:
+        return self.row if info.context.actor.may("keys") else None
+
+    @field(f"Its role. {_HIDDEN}")
+    def role(self, info: Info) -> Role | None:
+        row = self._shown_to(info)
+        return Role[row.role] if row is not None else None
+
+    @field(f"The last characters of the secret, to distinguish keys. {_HIDDEN}")
+    def hint(self, info: Info) -> str | None:
+        row = self._shown_to(info)
+        return row.hint if row is not None else None
+
+    @field(f"When it was made. {_HIDDEN}")
+    def created_at(self, info: Info) -> datetime | None:
+        row = self._shown_to(info)
+        return row.created_at if row is not None else None
+
+    @field("When it was last used; null: never, or this viewer may not manage API keys.")
+    def last_used_at(self, info: Info) -> datetime | None:
+        row = self._shown_to(info)
+        return row.last_used_at if row is not None else None
+
+    @field("When it was revoked; null: it was not, or this viewer may not manage API keys.")
+    def revoked_at(self, info: Info) -> datetime | None:
+        row = self._shown_to(info)
+        return row.revoked_at if row is not None else None
+
+    @field(
+        "When it expires; null: never, for keys from before expiry was introduced, or this viewer may not manage API keys."
+    )
+    def expires_at(self, info: Info) -> datetime | None:
+        row = self._shown_to(info)
+        return row.expires_at if row is not None else None
+
+    @field(f"Whether it may make and revoke keys. {_HIDDEN}")
+    def manages_keys(self, info: Info) -> bool | None:
+        row = self._shown_to(info)
+        return row.manages_keys if row is not None else None
 
 
 def viewer_id(actor: Actor) -> strawberry.ID:

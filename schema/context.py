@@ -16,6 +16,7 @@ from schema.connections import Page, Slice
 from schema.failures import unauthenticated
 from schema.scalars import Cursor, Node
 from services.connections.availability import Reach
+from services.core.actors import ActorRef
 from services.core.event_hub import Hub
 from services.core.permissions import Actor
 from services.payments.payment_views import PaymentView
@@ -95,6 +96,8 @@ class Reads(Protocol):
     async def contact_node(self, id: UUID) -> object: ...
 
     async def conversation_node(self, id: UUID) -> object: ...
+
+    async def actor_node(self, ref: ActorRef) -> object: ...
 
 
 class Context:

@@ -14,6 +14,7 @@ from models.errors import Refusal
 from models.ids import parse_public_id, public_id
 from models.ledger import OUTSTANDING
 from schema.account import Channel, Processor
+from schema.actor import Actor, actor_of
 from schema.connections import Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
@@ -39,6 +40,7 @@ from schema.scalars import (
     money,
 )
 from services.connections import providers
+from services.core import actors
 from services.core.permissions import allows
 from services.payments import mismatches, payment_requests, payment_views, request_sending
 from services.payments.payment_views import PaymentView
@@ -160,6 +162,10 @@ class Payment(Node):
         payments = await info.context.reads.payments(self.view.payment_request_id)
         found = payment_views.charge_of(self.view, payments)
         return Payment.from_view(found) if found is not None else None
+
+    @field("Who recorded it manually; null: a processor reported it.")
+    async def recorded_by(self, info: Info) -> Actor | None:
+        return await actor_of(info, self.view.recorded_by)
 
     @field(
         "The contact that was asked for it, if that contact has been merged into another (mergeContacts);"
@@ -352,6 +358,19 @@ class PaymentRequest(Node):
         if row is None:
             raise RuntimeError("a payment request without its processor connection")
         return row
+
+    @field("Who made it.")
+    async def created_by(self, info: Info) -> Actor:
+        found = await actor_of(info, actors.of_creation(self.row.created_by, self.row.created_by_id))
+        assert found is not None  # noqa: S101 (for mypy)
+        return found
+
+    @field("Who voided it, or asked to (voidPending); null: it is not void.")
+    async def voided_by(self, info: Info) -> Actor | None:
+        row = self.row
+        return await actor_of(
+            info, actors.of_void(row.void_requested_by, row.void_requested_by_id, row.void_requested_at)
+        )
 
     @field("Its movements of money, oldest first.")
     async def payments(self, info: Info) -> list[Payment]:

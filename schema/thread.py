@@ -10,6 +10,7 @@ import strawberry
 from models import tables
 from models.ids import public_id
 from schema.account import Channel, ConversationChannel
+from schema.actor import Actor, actor_of
 from schema.connections import THREAD, Slice
 from schema.context import Info
 from schema.describe import field
@@ -26,6 +27,7 @@ from schema.scalars import (
     PageInfo,
     PaymentRequestStatus,
 )
+from services.core import actors
 from services.messaging import attachments, resending
 
 
@@ -100,9 +102,6 @@ class Message(ThreadItem):
     removed_at: datetime | None = strawberry.field(
         description="When its sender deleted it: text and files are gone, `body` says so; null: it was not deleted."
     )
-    author: str | None = strawberry.field(
-        description="The user who wrote it; null: the contact, or a program without a name."
-    )
 
     @classmethod
     def from_row(cls, row: tables.Message) -> Self:
@@ -126,8 +125,15 @@ class Message(ThreadItem):
             reaction=row.reaction,
             edited_at=row.edited_at,
             removed_at=row.removed_at,
-            author=row.author_name,
         )
+
+    @field(
+        "Who wrote it: the contact, a user, an API key, or an inbox or a part of the system by its name; null: not known."
+    )
+    async def author(self, info: Info) -> Actor | None:
+        row = self.row
+        by = actors.of_message(row.author, row.author_id, row.author_name, row.direction, row.contact_id)
+        return await actor_of(info, by)
 
     @field("The channel that it came in on or goes out of; it distinguishes two numbers of one kind.")
     async def channel(self, info: Info) -> Channel:
@@ -224,12 +230,9 @@ class ActivityCard(ThreadItem):
         view = await info.context.reads.payment_of_fact(self.row.money_fact_id)
         return Payment.from_view(view) if view is not None else None
 
-    @field("The user who caused it; null: the contact, a program or the system.")
-    async def actor(self, info: Info) -> str | None:
-        if self.row.actor_id is None:
-            return None
-        row = await info.context.reads.user(self.row.actor_id)
-        return row.name if row is not None else None
+    @field("Who caused it; null: not known, of a card that an older version logged.")
+    async def actor(self, info: Info) -> Actor | None:
+        return await actor_of(info, actors.of_card(self.row.actor, self.row.actor_id))
 
 
 def thread_item(row: tables.Message | tables.ActivityCard) -> Message | ActivityCard:

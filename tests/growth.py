@@ -30,8 +30,10 @@ from tests import large_account
 from tests.large_account import LargeAccount
 
 THREAD = """query($id: ID!) { conversation(id: $id) { thread(last: 50) { nodes { __typename id
-  ... on Message { body direction deliveryStatus author channelKind paymentRequests { id number status } }
-  ... on ActivityCard { kind text actor paymentRequest { id number status amount { formatted } contact { name } } } } } } }"""
+  ... on Message { body direction deliveryStatus author { ...By } channelKind paymentRequests { id number status } }
+  ... on ActivityCard { kind text actor { ...By } paymentRequest { id number status amount { formatted } contact { name } } } } } } }
+fragment By on Actor { __typename ... on User { id name } ... on ApiKey { id name } ... on Contact { id name }
+  ... on SystemActor { name } }"""
 INBOX = """query($closed: Boolean) { conversations(first: 20, closed: $closed) { nodes { id preview unreadCount
   contact { id name addresses { kind } paymentSummary { currency overdueCount } } } } }"""
 CONTACTS = "{ contacts(first: 50) { nodes { id name addresses { kind address } conversation { id } } } }"

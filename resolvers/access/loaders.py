@@ -39,6 +39,7 @@ class Loaders(AccountScope):
         self._channels: asyncio.Task[list[tables.ChannelConnection]] | None = None
         self._processors: asyncio.Task[list[tables.ProcessorConnection]] | None = None
         self._users = self._by_id(tables.User)
+        self._api_keys = self._by_id(tables.ApiKey)
         self._contacts = self._by_id(tables.Contact)
         self._conversations = self._by_id(tables.Conversation)
         self._payment_requests = self._by_id(tables.PaymentRequest)
@@ -139,6 +140,10 @@ class Loaders(AccountScope):
         if not self.viewer.may("keys"):
             return None
         return await tables.ApiKey.get_or_none(id=id, account_id=self._account_id)
+
+    async def api_key_of_actor(self, id: UUID) -> tables.ApiKey | None:
+        """For all viewers: its type hides what they may not see."""
+        return await self._api_keys.load(id)
 
     async def channel(self, id: UUID) -> tables.ChannelConnection | None:
         return next((row for row in await self.channels() if row.id == id), None)

@@ -11,6 +11,7 @@ from models.errors import Invalid
 from models.ids import parse_public_id, public_id
 from resolvers.access.loaders import Loaders
 from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User, Viewer
+from schema.actor import SystemActor
 from schema.contact import Contact
 from schema.conversation import Conversation
 from schema.dashboard import DashboardFigures, dashboard_figures
@@ -19,6 +20,7 @@ from schema.notification import Notification
 from schema.payment_request import Payment, PaymentRequest
 from schema.scalars import Node
 from schema.thread import ActivityCard, Message
+from services.core.actors import UNKNOWN_NAME, ActorRef
 from services.payments.dashboard import Board
 
 
@@ -34,6 +36,15 @@ class Nodes(Loaders):
         if row is None:
             raise RuntimeError("a row without its conversation")
         return Conversation.from_row(row)
+
+    async def actor_node(self, ref: ActorRef) -> User | ApiKey | Contact | SystemActor:
+        if ref.id is not None:
+            read, make = _ACTORS[ref.kind]
+            row = await read(self, ref.id)
+            if row is not None:
+                found: User | ApiKey | Contact = make(row)
+                return found
+        return SystemActor(name=ref.name or UNKNOWN_NAME)
 
     async def node(self, public_id: str) -> Node | None:
         """None for an unknown id, another account's id and malformed text."""
@@ -79,6 +90,13 @@ class Nodes(Loaders):
 
     async def account_node(self, id: UUID) -> Account | None:
         return Account.from_row(await self.account()) if id == self._account_id else None
+
+
+_ACTORS: dict[str, tuple[Callable[[Nodes, UUID], Awaitable[Any]], Callable[[Any], Any]]] = {
+    "USER": (Nodes.user, User.from_row),
+    "API_KEY": (Nodes.api_key_of_actor, ApiKey.from_row),
+    "CONTACT": (Nodes.contact, Contact.from_row),
+}
 
 
 def _finder(

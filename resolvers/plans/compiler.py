@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -35,10 +33,12 @@ from strawberry.types.field import StrawberryField
 
 from models.ids import parse_public_id
 from resolvers.access.records import Records
+from resolvers.plans.amounts import money_builder
 from resolvers.plans.objects import object_reader
 from resolvers.plans.readers import (
     Amount,
     Below,
+    By,
     Children,
     EventCursor,
     FirstChild,
@@ -52,8 +52,10 @@ from resolvers.plans.readers import (
     Through,
 )
 from resolvers.plans.selections import (
+    ActorSelection,
     Arguments,
     Built,
+    ByLink,
     ChildrenLink,
     ColumnLink,
     Connection,
@@ -73,7 +75,7 @@ from resolvers.plans.selections import (
 )
 from resolvers.plans.types import TYPES
 from resolvers.transport.executor import NotPlanned
-from schema import connections, scalars
+from schema import connections
 from schema.connections import Keyset
 from schema.context import RequestFilter
 
@@ -210,7 +212,7 @@ class Compiler:
             number = len(links)
             links.append(link)
             # A missing row is an error of the stock executor, unless the field is nullable.
-            optional = isinstance(reader, OneColumn | FirstChild) or (isinstance(reader, One) and reader.nullable)
+            optional = isinstance(reader, OneColumn | FirstChild | By) or (isinstance(reader, One) and reader.nullable)
             optional = optional or (isinstance(reader, Objects) and not reader.many)
             return lambda names: (
                 f"l{number}.get({names.column(link.column)})" if optional else f"l{number}[{names.column(link.column)}]"
@@ -251,17 +253,7 @@ class Compiler:
         return self._value(group.fields[name], nodes, columns)
 
     def _money(self, nodes: list[FieldNode]) -> Callable[[int, str], Built]:
-        parts: list[tuple[str, Callable[[scalars.Money], Any]]] = []
-        for response_name, found in self.fields(nodes, "Money").items():
-            name = found[0].name.value
-            if name == "formatted":
-                if any(node.arguments for node in found):
-                    raise NotPlanned
-                parts.append((response_name, scalars.Money.formatted))
-            else:
-                parts.append((response_name, _MONEY[name]))
-
-        return partial(_amount, _MoneySelection(tuple(parts)))
+        return money_builder(self.fields(nodes, "Money"))
 
     def _link(self, row_type: RowType, reader: Below, nodes: list[FieldNode]) -> Link:
         if isinstance(reader, One):
@@ -278,10 +270,21 @@ class Compiler:
         if isinstance(reader, Objects):
             self.depends_on_the_log_only = False  # services may look at the time
             self.may_scan = True  # or read off the event loop's thread: the time limit must end it
-            return ObjectsLink(
-                reader, object_reader(reader.type_name, self.fields(nodes, reader.type_name), self._money)
-            )
+            fields = self.fields(nodes, reader.type_name)
+            return ObjectsLink(reader, object_reader(reader.type_name, fields, money=self._money, actor=self._actor))
+        if isinstance(reader, By):
+            return ByLink(reader, self._actor(nodes))
         return self.connection(row_type.name, nodes, *_CONNECTIONS[row_type.name, reader.kind])
+
+    def _actor(self, nodes: list[FieldNode]) -> ActorSelection:
+        self.depends_on_the_log_only = False  # users change without an event
+        of_rows = {"USER": "User", "API_KEY": "ApiKey", "CONTACT": "Contact"}
+        rows = {kind: self.rows(type_name, nodes) for kind, type_name in of_rows.items()}
+        parts = [(name, found[0].name.value) for name, found in self.fields(nodes, "SystemActor").items()]
+        return ActorSelection(
+            rows,
+            lambda name: {response_name: name if field == "name" else "SystemActor" for response_name, field in parts},
+        )
 
     # ----------------------------------------------------------------------------------------------------- connections
     def connection(
@@ -404,18 +407,6 @@ class Compiler:
         return read
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # by identity: a quick key
-class _MoneySelection:
-    parts: tuple[tuple[str, Callable[[scalars.Money], Any]], ...]
-
-
-# One cache for all plans: with one per selection, clients could fill any number of them.
-@lru_cache(maxsize=8192)
-def _amount(selection: _MoneySelection, minor: int, currency: str) -> Built:
-    amount = scalars.money(int(minor), currency)
-    return {name: read(amount) for name, read in selection.parts}
-
-
 def _scalars(definition: GraphQLField, node: FieldNode, field: StrawberryField) -> Arguments:
     names = {given.graphql_name or given.python_name: given.python_name for given in field.arguments}
     variables: dict[str, tuple[str, bool]] = {}
@@ -477,12 +468,6 @@ def _wanted(given: dict[str, Any]) -> RequestFilter:
 
 _CONDITIONS: Final = {"skip": GraphQLSkipDirective, "include": GraphQLIncludeDirective}
 _INFO: Final = {"hasNextPage": 0, "hasPreviousPage": 1, "startCursor": 2, "endCursor": 3}
-_MONEY: Final[dict[str, Callable[[scalars.Money], Any]]] = {
-    "__typename": lambda money: "Money",
-    "amount": lambda money: money.amount,
-    "currency": lambda money: money.currency,
-    "minorUnits": lambda money: money.minor_units,
-}
 # Field -> the connection's type, its nodes' type, its order, how a page is read, how all are counted.
 _CONNECTIONS: Final[dict[tuple[str, str], tuple[str, str, Keyset, Fetch | None, Count | None]]] = {
     ("Conversation", "thread"): ("ThreadConnection", "ThreadItem", connections.THREAD, None, None),

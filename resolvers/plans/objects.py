@@ -12,9 +12,10 @@ from graphql import FieldNode
 
 from models.database import to_time
 from models.ids import public_id
-from resolvers.plans.selections import Built, Run
+from resolvers.plans.selections import ActorSelection, Built, ObjectReader, Run
 from resolvers.transport.executor import NotPlanned
 from schema.scalars import ProcessorKind, time_text
+from services.core.actors import ActorRef
 from services.core.permissions import allows
 from services.payments import mismatches, payment_requests, payment_views, refunds
 from services.payments.payment_views import PaymentView
@@ -28,7 +29,14 @@ class Sum:
     currency: Callable[[Any], str]
 
 
-ObjectField: TypeAlias = Callable[[Any], Any] | Sum
+@dataclass(frozen=True)
+class ObjectBy:
+    """An object of the union Actor; null without one."""
+
+    ref: Callable[[Any], ActorRef | None]
+
+
+ObjectField: TypeAlias = Callable[[Any], Any] | Sum | ObjectBy
 
 
 def _of_view(minor: Callable[[PaymentView], int | None]) -> Sum:
@@ -58,6 +66,7 @@ OBJECTS: Final[Mapping[str, Mapping[str, ObjectField]]] = {
         "failureMessage": lambda view: view.failure_message,
         "note": lambda view: view.note,
         "createdAt": lambda view: time_text(view.occurred_at),
+        "recordedBy": ObjectBy(lambda view: view.recorded_by),
     },
     "AvailableAction": {
         "action": lambda found: found[0],
@@ -67,10 +76,15 @@ OBJECTS: Final[Mapping[str, Mapping[str, ObjectField]]] = {
 
 
 def object_reader(
-    type_name: str, selected: Mapping[str, list[FieldNode]], money: Callable[[list[FieldNode]], Callable[..., Built]]
-) -> Callable[[Any], Built]:
-    """`money`: compiles a selection of Money. Raises: NotPlanned."""
+    type_name: str,
+    selected: Mapping[str, list[FieldNode]],
+    *,
+    money: Callable[[list[FieldNode]], Callable[..., Built]],
+    actor: Callable[[list[FieldNode]], ActorSelection],
+) -> ObjectReader:
+    """`money` and `actor` compile a selection of these. Raises: NotPlanned."""
     parts: list[tuple[str, Callable[[Any], Any]]] = []
+    actors: list[tuple[str, Callable[[Any], ActorRef | None], ActorSelection]] = []
     for response_name, nodes in selected.items():
         name = nodes[0].name.value
         reader = OBJECTS[type_name].get(name)
@@ -78,11 +92,21 @@ def object_reader(
             parts.append((response_name, lambda found: type_name))
         elif isinstance(reader, Sum):
             parts.append((response_name, _sum(reader, money(nodes))))
+        elif isinstance(reader, ObjectBy):
+            parts.append((response_name, lambda found: None))  # keeps its place
+            actors.append((response_name, reader.ref, actor(nodes)))
         elif reader is not None:
             parts.append((response_name, reader))
         else:
             raise NotPlanned
-    return lambda found: {name: read(found) for name, read in parts}
+
+    def make(found: Any, loaded: Sequence[Mapping[ActorRef | None, Built | None]]) -> Built:
+        built = {name: read(found) for name, read in parts}
+        for (name, ref, _), by_ref in zip(actors, loaded, strict=True):
+            built[name] = by_ref[ref(found)]
+        return built
+
+    return ObjectReader(make, [(ref, selection) for _, ref, selection in actors])
 
 
 def _sum(reader: Sum, build: Callable[..., Built]) -> Callable[[Any], Built | None]:

@@ -102,8 +102,8 @@ class Plans:
         plan = self._plan(operation, fragments, values, None)
         return Query(plan, Run(Records(viewer, position), values)) if plan is not None else None
 
-    def scope(self, viewer: Actor) -> tuple[UUID, str, str]:
-        return viewer.account_id, viewer.role, viewer.kind
+    def scope(self, viewer: Actor) -> tuple[UUID, str, str, bool]:
+        return viewer.account_id, viewer.role, viewer.kind, viewer.may("keys")
 
     async def position(self, viewer: Actor) -> EventCursor:
         return await Records(viewer).position()

@@ -14,6 +14,7 @@ from models.ids import public_id
 from models.tables import Row
 from resolvers.transport.executor import NotPlanned
 from schema.scalars import time_text
+from services.core.actors import ActorRef
 
 
 class Names:
@@ -141,6 +142,14 @@ class Objects:
 
 
 @dataclass(frozen=True)
+class By:
+    """Who caused something: an object of the union Actor. `ref`: of the columns' values."""
+
+    columns: tuple[str, ...]
+    ref: Callable[..., ActorRef | None]
+
+
+@dataclass(frozen=True)
 class Page:
     kind: str
     columns: tuple[str, ...]
@@ -150,7 +159,7 @@ class EventCursor:
     pass
 
 
-Below: TypeAlias = One | OneColumn | Children | FirstChild | Through | Objects | Page
+Below: TypeAlias = One | OneColumn | Children | FirstChild | Through | Objects | By | Page
 Reader: TypeAlias = Plain | Converted | Amount | Group | Below | EventCursor
 
 

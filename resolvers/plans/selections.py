@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from graphql.execution.values import VariableValues
 
 from models.database import to_json, to_time, to_uuid
 from resolvers.access.records import Record, Records
-from resolvers.plans.readers import Objects, OneColumn, RowType, Through
+from resolvers.plans.readers import By, Objects, OneColumn, RowType, Through
 from resolvers.transport.executor import NotPlanned
 from schema.connections import Keyset, Page, Slice
+from services.core.actors import UNKNOWN_NAME, ActorRef, Kind
 from services.payments.payment_views import PaymentView
 
 Built = dict[str, Any]
@@ -121,9 +122,51 @@ class ColumnLink:
 
 
 @dataclass
+class ActorSelection:
+    """What is selected of each member of the union Actor."""
+
+    rows: Mapping[str, RowSelection]  # by kind
+    system: Callable[[str], Built]  # of its name
+
+    async def load(self, run: Run, refs: Iterable[ActorRef | None]) -> dict[ActorRef | None, Built | None]:
+        wanted = dict.fromkeys(refs)
+        made: dict[ActorRef | None, Built | None] = {None: None}
+        for kind, selection in self.rows.items():
+            ids = [ref.id for ref in wanted if ref is not None and ref.kind == kind and ref.id is not None]
+            found = await run.records.by_id(selection.type.model, selection.columns, ids)
+            for record, built in zip(found, await selection.build(run, found), strict=True):
+                made[ActorRef(cast("Kind", kind), to_uuid(record[0]))] = built
+        for ref in wanted:
+            if ref is not None and ref not in made:
+                made[ref] = self.system(ref.name or UNKNOWN_NAME)
+        return made
+
+
+@dataclass
+class ByLink:
+    reader: By
+    selection: ActorSelection
+    column: str = "id"
+
+    async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
+        id, positions = position("id"), [position(name) for name in self.reader.columns]
+        refs = {record[id]: self.reader.ref(*(record[at] for at in positions)) for record in records}
+        made = await self.selection.load(run, refs.values())
+        return {key: made[ref] for key, ref in refs.items()}
+
+
+@dataclass
+class ObjectReader:
+    """Builds one object. `actors`: those of its fields, and what is selected of each."""
+
+    make: Callable[[Any, Sequence[Mapping[ActorRef | None, Built | None]]], Built]
+    actors: Sequence[tuple[Callable[[Any], ActorRef | None], ActorSelection]]
+
+
+@dataclass
 class ObjectsLink:
     reader: Objects
-    make: Callable[[Any], Built]
+    of_one: ObjectReader
 
     @property
     def column(self) -> str:
@@ -136,9 +179,13 @@ class ObjectsLink:
         if not values:
             return {}
         found = await self.reader.load(run, list(values.values()))
-        if self.reader.many:
-            return {key: [self.make(one) for one in found[key]] for key in values}
-        return {key: self.make(found[key]) if found[key] is not None else None for key in values}
+        many = self.reader.many
+        groups = {key: found[key] if many else [found[key]] if found[key] is not None else [] for key in values}
+        everything = [one for group in groups.values() for one in group]
+        actors = [await selection.load(run, map(ref, everything)) for ref, selection in self.of_one.actors]
+        make = self.of_one.make
+        made = {key: [make(one, actors) for one in group] for key, group in groups.items()}
+        return made if many else {key: group[0] if group else None for key, group in made.items()}
 
 
 @dataclass

@@ -11,6 +11,7 @@ from models.ledger import OUTSTANDING
 from resolvers.plans import objects
 from resolvers.plans.readers import (
     Amount,
+    By,
     Children,
     Converted,
     EventCursor,
@@ -35,6 +36,7 @@ from resolvers.plans.readers import (
 )
 from schema import scalars
 from services.connections import providers
+from services.core import actors
 from services.messaging import attachments
 from services.messaging.resending import REPEATABLE
 from services.thread import payment_links
@@ -104,6 +106,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "disabled": is_set("disabled_at"),
             },
         ),
+        RowType("ApiKey", tables.ApiKey, {"id": identifier("key"), "name": Plain("name")}),  # what all viewers may see
         RowType(
             "Channel",
             tables.ChannelConnection,
@@ -236,7 +239,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "reaction": Plain("reaction"),
                 "editedAt": moment("edited_at"),
                 "removedAt": moment("removed_at"),
-                "author": Plain("author_name"),
+                "author": By(("author", "author_id", "author_name", "direction", "contact_id"), actors.of_message),
                 "channel": One("Channel", "channel_connection_id"),
                 "attachments": Children("Attachment", "message_id", "n"),
                 "paymentRequests": Through(
@@ -260,7 +263,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "paymentRequest": One("PaymentRequest", "payment_request_id"),
                 "message": One("Message", "message_id", nullable=True),
                 "payment": Objects("Payment", ("money_fact_id",), objects.payments_of_facts, many=False),
-                "actor": OneColumn(tables.User, "actor_id", "name"),
+                "actor": By(("actor", "actor_id"), actors.of_card),
             },
             logged=True,
         ),
@@ -309,6 +312,8 @@ TYPES: Final[dict[str, RowType]] = {
                     tables.ProcessorConnection, "processor_connection_id", "processor", shown=providers.kind_of
                 ),
                 "processor": One("Processor", "processor_connection_id"),
+                "createdBy": By(("created_by", "created_by_id"), actors.of_creation),
+                "voidedBy": By(("void_requested_by", "void_requested_by_id", "void_requested_at"), actors.of_void),
                 "payments": Objects("Payment", ("id",), objects.payments),
                 "availableActions": Objects("AvailableAction", objects.ACTION_COLUMNS, objects.actions),
                 "unresolved": unless(bool, [], ("unresolved",)),

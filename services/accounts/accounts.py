@@ -83,7 +83,7 @@ async def update_account(actor: Actor, *, changes: Mapping[str, object]) -> Acco
     refusals.raise_any()
     changed = {name: value for name, value in values.items() if getattr(account, name) != value}
     if changed:
-        async with change(actor.account_id, actor_id=actor.user_id) as entries:
+        async with change(actor.account_id, actor=actor.ref) as entries:
             # Only what changed: the row also holds counters, which others raise at the same time.
             await Account.filter(id=account.id).update(**changed)
             entries.event("account.updated", data={"fields": sorted(changed)})

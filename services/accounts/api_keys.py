@@ -53,7 +53,7 @@ async def create(
         ends_at = _key_end(actor, expires_at)
     refusals.raise_any()
     token = token or KEY_PREFIX + secrets.token_urlsafe(32)
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         row = await ApiKey.create(
             id=uuid7(),
             account_id=actor.account_id,
@@ -111,7 +111,7 @@ def _key_end(actor: Actor, wanted: datetime | None) -> datetime:
 async def revoke(actor: Actor, key_id: UUID) -> ApiKey:
     """Raises: Forbidden, NotFound."""
     actor.require("keys")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         row = await ApiKey.get_or_none(id=key_id, account_id=actor.account_id)
         if row is None:
             raise NotFound(field="apiKeyId")

@@ -29,7 +29,7 @@ async def add(actor: Actor, *, email: str, name: str, role: str, password: str) 
     actor.require("keys")
     values = await accounts.user_values(email=email, name=name, role=role, password=password)
     try:
-        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        async with change(actor.account_id, actor=actor.ref) as changed:
             user = await User.create(id=uuid7(), account_id=actor.account_id, **values)
             await record(changed, actor, user, "user.created", {"role": role})
     except IntegrityError as error:
@@ -123,7 +123,7 @@ async def _changing(
     actor: Actor, user_id: UUID, refusals: Refusals | None = None
 ) -> AsyncIterator[tuple[Change, User]]:
     refusals = refusals or Refusals()
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[user_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[user_id]) as changed:
         user = await User.filter(id=user_id, account_id=actor.account_id).select_for_update(no_key=True).first()
         with refusals:
             if user is None:

@@ -203,7 +203,7 @@ async def _store(
     save: idempotency.Save,
 ) -> ChannelConnection | None:
     cls, sites = wanted.cls, wanted.sites
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         if wanted.row is None:
             made = await ChannelConnection.create(
                 id=uuid7(),
@@ -271,7 +271,7 @@ async def check_channel(actor: Actor, connection_id: UUID) -> tuple[ChannelConne
         refusal = Invalid("The plug-in of this channel is not installed.")
     except vault.VaultError:
         refusal = Invalid(providers.UNREADABLE)
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         locked = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
         problem = locked.last_error
         # Not if the credentials or the error changed since.
@@ -292,7 +292,7 @@ async def _register(actor: Actor, row: ChannelConnection) -> ChannelConnection:
         if not _can_register(row):
             return row
         found, problem = await _register_at_vendor(row)
-        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        async with change(actor.account_id, actor=actor.ref) as changed:
             locked = await ChannelConnection.filter(id=row.id).select_for_update(no_key=True).get()
             if providers.same_credentials(locked, row):
                 values: dict[str, Any] = {} if problem is None else {"last_error": problem[: providers.ERROR_LIMIT]}
@@ -401,7 +401,7 @@ async def _check_channel(provider: str, kind: str, credentials: Mapping[str, str
 async def disconnect_channel(actor: Actor, connection_id: UUID) -> ChannelConnection:
     """Inbound messages and statuses are still accepted. Raises: Forbidden, NotFound."""
     actor.require("settings")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         row = await providers.channel_connection(connection_id, actor.account_id)
         if row.connected:
             await ChannelConnection.filter(id=row.id).update(connected=False, version=F("version") + 1)

@@ -13,6 +13,7 @@ from models.ledger import CardKind
 from models.tables import AuditEntry, ProcessorConnection
 from services.connections import providers
 from services.core import audit_log
+from services.core.actors import processor
 from services.core.permissions import system_actor
 from services.core.unit_of_work import Change, change
 from services.thread import notifications
@@ -30,7 +31,7 @@ async def refused(connection: ProcessorConnection, error: IntegrationError) -> b
     """Record refused credentials unless they were replaced; return whether that is new."""
     if error.retryable or error.ambiguous or error.reason not in providers.REFUSED:
         return False
-    async with change(connection.account_id) as changed:
+    async with change(connection.account_id, actor=processor(connection.display_name)) as changed:
         locked = await providers.lock_processor(connection.account_id, connection.id) or connection
         advice = providers.advice(locked, error.reason)
         if not providers.same_credentials(locked, connection):
@@ -67,7 +68,7 @@ async def note(connection: ProcessorConnection, problem: str) -> bool:
     """Store another problem; return whether it is new."""
     if connection.last_error == problem[: providers.ERROR_LIMIT]:
         return False
-    async with change(connection.account_id) as changed:
+    async with change(connection.account_id, actor=processor(connection.display_name)) as changed:
         news = await providers.note_processor(connection, problem)
         if news:
             changed.event("processor.updated")
@@ -78,7 +79,7 @@ async def works(connection: ProcessorConnection) -> None:
     if connection.last_error is None:
         return
     await answered(connection)
-    async with change(connection.account_id) as changed:
+    async with change(connection.account_id, actor=processor(connection.display_name)) as changed:
         if await providers.note_working(connection):
             changed.event("processor.updated")
 
@@ -88,7 +89,7 @@ async def answered(connection: ProcessorConnection) -> None:
     ended_by = {providers.advice(connection, reason) for reason in REVOKED}
     if connection.connected or connection.last_error not in ended_by:
         return
-    async with change(connection.account_id) as changed:
+    async with change(connection.account_id, actor=processor(connection.display_name)) as changed:
         locked = await providers.lock_processor(connection.account_id, connection.id) or connection
         subject = public_id("prc", locked.id)
         turns = AuditEntry.filter(account_id=locked.account_id, subject=subject, action__in=[CONFIGURED, DISCONNECTED])

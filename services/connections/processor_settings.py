@@ -206,7 +206,7 @@ async def _store(
     # None: changed since the vendor checked these credentials.
     cls, processor = wanted.cls, wanted.cls.name
     row_id = verified.row.id if verified.row is not None else new_id
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         row = await providers.lock_processor(actor.account_id, row_id)
         mode = row.test_mode if row is not None else wanted.mode
         is_test = mode if mode is not None else processor in providers.SELF_ISSUED
@@ -312,7 +312,7 @@ async def check_processor(actor: Actor, connection_id: UUID) -> tuple[ProcessorC
         refusal = ProcessorUnavailable(providers.UNREADABLE)
     else:
         await processor_health.answered(row)
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         locked = await providers.lock_processor(actor.account_id, row.id) or row
         problem = locked.last_error
         if providers.same_credentials(locked, row):  # else the answer is about replaced credentials
@@ -349,7 +349,7 @@ async def _find_by_vendor_account(
 async def disconnect_processor(actor: Actor, connection_id: UUID) -> ProcessorConnection:
     """The credentials stay for pending payments. Raises: Forbidden, NotFound."""
     actor.require("settings")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         held = await providers.lock_processor(actor.account_id, connection_id)
         if held is None:
             raise NotFound

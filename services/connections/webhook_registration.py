@@ -41,7 +41,7 @@ async def ensure(actor: Actor, row: ProcessorConnection) -> ProcessorConnection:
         await ProcessorConnection.filter(id=row.id).update(webhook_claimed_until=None)
         return await ProcessorConnection.get(id=row.id)
     found, problem = await _register(cls, held, providers.webhook_url(row))
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         current = await providers.lock_processor(row.account_id, row.id) or row
         held = providers.readable(current)
         given = any(held.get(field) for field in providers.webhook_secret_fields(cls))

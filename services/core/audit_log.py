@@ -15,6 +15,7 @@ async def record(actor: Actor, action: str, subject: str, detail: dict[str, Any]
         account_id=actor.account_id,
         actor_id=actor.user_id,
         actor_kind=actor.kind,
+        actor=actor.ref.stored(),
         action=action,
         subject=subject,
         detail=detail or {},

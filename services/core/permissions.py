@@ -8,6 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from models.errors import Forbidden
+from services.core.actors import PAYTHREAD, ActorRef, user
 
 # AGENT writes and requests payments; refunds and settings need ADMIN or OWNER.
 _AGENT = frozenset({"read", "message", "request_payment"})
@@ -42,6 +43,12 @@ class Actor:
     @property
     def limit_key(self) -> str:
         return f"{self.kind}:{self.user_id or self.credential}"
+
+    @property
+    def ref(self) -> ActorRef:
+        if self.user_id is not None:
+            return user(self.user_id)
+        return ActorRef("API_KEY", UUID(self.credential)) if self.kind == "api_key" else PAYTHREAD
 
     def may(self, permission: str) -> bool:
         # A leaked API key must not create others, unless a person allowed it to manage keys.

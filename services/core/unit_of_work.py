@@ -16,6 +16,7 @@ from models.ids import uuid7
 from models.ledger import CardKind
 from models.tables import ActivityCard, Attachment, Message, Notification, PaymentRequest
 from services.core import merged_rows
+from services.core.actors import PAYTHREAD, ActorRef
 from services.core.turns import turn
 
 _current: ContextVar[Change | None] = ContextVar("change", default=None)
@@ -63,9 +64,9 @@ class _Shown:
 
 
 class Change:
-    def __init__(self, account_id: UUID, actor_id: UUID | None) -> None:
+    def __init__(self, account_id: UUID, actor: ActorRef) -> None:
         self.account_id = account_id
-        self.actor_id = actor_id
+        self.actor = actor
         self.now = datetime.now(UTC)
         self._pending: list[_Pending] = []
         self._keys: set[str] = set()
@@ -193,9 +194,10 @@ class Change:
         key: str,
         money_fact_id: UUID | None = None,
         message_id: UUID | None = None,
-        actor_id: UUID | None = None,
+        actor: ActorRef | None = None,
     ) -> ActivityCard | None:
-        """None if the card's key exists."""
+        """None if the card's key exists. `actor`: if not that of the change."""
+        actor = actor or self.actor
         row = rows.new(
             ActivityCard,
             id=uuid7(),
@@ -208,7 +210,8 @@ class Change:
             money_fact_id=money_fact_id,
             message_id=message_id,
             text=text[:500],
-            actor_id=actor_id,
+            actor_id=actor.id if actor.kind == "USER" else None,
+            actor=actor.stored(),
             key=f"{kind}:{key}",
             occurred_at=self.now,
         )
@@ -281,7 +284,7 @@ class Change:
 
 @asynccontextmanager
 async def change(
-    account_id: UUID, *, actor_id: UUID | None = None, queue_on: Collection[UUID] = ()
+    account_id: UUID, *, actor: ActorRef = PAYTHREAD, queue_on: Collection[UUID] = ()
 ) -> AsyncIterator[Change]:
     """Open the account's transaction, or join the outer change with its actor and turn; never call a vendor inside. Raises: Busy.
 
@@ -294,7 +297,7 @@ async def change(
         yield outer
         return
     async with turn(account_id, queue_on), database.transaction():
-        made = Change(account_id, actor_id)
+        made = Change(account_id, actor)
         token = _current.set(made)
         try:
             yield made

@@ -10,7 +10,7 @@ from models import tables
 from models.errors import Refusal
 from models.storable import storable
 from models.tables import ChannelConnection
-from services.core import validation
+from services.core import actors, validation
 from services.core.unit_of_work import Change, change
 from services.messaging import contacts, opt_outs
 
@@ -21,7 +21,8 @@ async def record(connection: ChannelConnection, report: Blocking) -> None:
         address = contacts.normalise(connection.kind, report.address, None)
     except Refusal:
         address = storable(report.address).strip()[: validation.ADDRESS_LIMIT]
-    async with change(connection.account_id, queue_on=[uuid5(connection.id, address)]) as changed:
+    by = actors.channel(connection.display_name)
+    async with change(connection.account_id, actor=by, queue_on=[uuid5(connection.id, address)]) as changed:
         held = await contacts.held_address(connection.account_id, connection.kind, address)
         if held is not None:
             await contacts.lock(connection.account_id, held.contact_id)

@@ -73,7 +73,7 @@ async def _merge(
     actor: Actor, contact_id: UUID, merged_id: UUID, addresses: Sequence[tuple[str, str]], save: idempotency.Save
 ) -> Contact:
     kept, merged, chosen = await _read_both(actor.account_id, contact_id, merged_id, addresses)
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[kept.id, merged.id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[kept.id, merged.id]) as changed:
         people = await _lock_both(Contact, kept.id, merged.id)
         talks = await _lock_both(
             Conversation,

@@ -52,7 +52,7 @@ async def create_contact(
         fields = {"name": name, "email": email, "phone": phone, "addresses": addresses}
         values, wanted = await _validate(actor.account_id, fields, contact_id=None)
         try:
-            async with change(actor.account_id, actor_id=actor.user_id) as changed:
+            async with change(actor.account_id, actor=actor.ref) as changed:
                 await _refuse_taken(actor.account_id, wanted, {kind for kind, _ in addresses}, contact_id=None)
                 contact, conversation = await _create(changed, values["name"], values["email"], values["phone"], wanted)
                 # Open inboxes show it now; an unknown sender's appears with its first message.
@@ -84,7 +84,7 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
     values, wanted = await _validate(actor.account_id, changes, contact_id=contact_id)
     stated = {kind for kind, _ in changes.get("addresses") or ()}
     try:
-        async with change(actor.account_id, actor_id=actor.user_id, queue_on=[contact_id]) as changed:
+        async with change(actor.account_id, actor=actor.ref, queue_on=[contact_id]) as changed:
             contact = await merged_rows.lock_contact(actor.account_id, contact_id)
             if contact is None:
                 raise NotFound(field="contactId")

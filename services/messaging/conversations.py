@@ -17,7 +17,7 @@ DRAFT_LIMIT: Final = 10_000  # characters
 
 async def mark_read(actor: Actor, conversation_id: UUID) -> Conversation:
     actor.require("message")
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[conversation_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[conversation_id]) as changed:
         conversation = await _lock(actor, conversation_id)
         if conversation.unread_count:
             await _store_field(changed, conversation, "unread_count", 0)
@@ -27,7 +27,7 @@ async def mark_read(actor: Actor, conversation_id: UUID) -> Conversation:
 async def close(actor: Actor, conversation_id: UUID) -> Conversation:
     """Close it until something happens in it; unit_of_work.py reopens it."""
     actor.require("message")
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[conversation_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[conversation_id]) as changed:
         conversation = await _lock(actor, conversation_id)
         if conversation.closed_at is None:
             conversation.waiting_since = None  # the team needs no answer
@@ -38,7 +38,7 @@ async def close(actor: Actor, conversation_id: UUID) -> Conversation:
 
 async def reopen(actor: Actor, conversation_id: UUID) -> Conversation:
     actor.require("message")
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[conversation_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[conversation_id]) as changed:
         conversation = await _lock(actor, conversation_id)
         if conversation.closed_at is not None:
             await _store_field(changed, conversation, "closed_at", None)
@@ -47,7 +47,7 @@ async def reopen(actor: Actor, conversation_id: UUID) -> Conversation:
 
 async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> Conversation:
     actor.require("message")
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[conversation_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[conversation_id]) as changed:
         refusals = Refusals()
         with refusals:
             conversation = await _lock(actor, conversation_id)
@@ -69,7 +69,7 @@ async def follow(actor: Actor, conversation_id: UUID, following: bool) -> Conver
     actor.require("read")
     if actor.user_id is None:
         raise Forbidden("Only a person can follow a conversation.")
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[conversation_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[conversation_id]) as changed:
         conversation = await _lock(actor, conversation_id)
         held = ConversationFollower.filter(conversation_id=conversation.id, user_id=actor.user_id)
         if await held.exists() != following:
@@ -89,7 +89,7 @@ async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> 
     refusals = Refusals()
     with refusals:
         kept = draft if validation.optional(draft, limit=DRAFT_LIMIT, field="text", message=True) is not None else None
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[conversation_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[conversation_id]) as changed:
         with refusals:
             conversation = await _lock(actor, conversation_id)
         refusals.raise_any()

@@ -16,6 +16,7 @@ from models.ids import parse_public_id
 from models.tables import ChannelConnection, Message, MessagePaymentRequest
 from services.connections import providers
 from services.core import jobs
+from services.core.actors import PAYTHREAD, ActorRef, channel
 from services.core.unit_of_work import Change, change
 from services.messaging import copies, early_statuses, opt_outs
 from services.sandbox import channels as simulator
@@ -73,6 +74,7 @@ async def advance(
     error_message: str | None = None,
     answered: bool = False,
     only_from: str | None = None,
+    by: ActorRef = PAYTHREAD,
 ) -> None:
     """Move a message and the delivery state of its requests forward, never back.
 
@@ -81,7 +83,7 @@ async def advance(
     account_id = known.account_id
     bindings = await MessagePaymentRequest.filter(account_id=account_id, message_id=known.id)
     locked = [*(binding.payment_request_id for binding in bindings), known.id]
-    async with change(account_id, queue_on=locked) as changed:
+    async with change(account_id, actor=by, queue_on=locked) as changed:
         requests = await request_rows.lock_all(account_id, [binding.payment_request_id for binding in bindings])
         if reason == "opted_out":
             await contact_totals.lock_contact(account_id, known.contact_id)
@@ -165,7 +167,7 @@ async def _apply_to_messages(connection: ChannelConnection, update: StatusUpdate
         waits = await _without_external_id(connection).filter(**until).exists()
         reached = ours.filter(**until, delivery_status__in=["SENT", "DELIVERED"])
         for message in await reached.order_by("seq"):
-            await advance(message, update.status.value)
+            await advance(message, update.status.value, by=channel(connection.display_name))
         return not waits
     found = await ours.get_or_none(external_id=stored_id(update.external_id)) or await by_relay(
         connection, [update.external_id]
@@ -179,7 +181,7 @@ async def _apply_to_messages(connection: ChannelConnection, update: StatusUpdate
     if copies.is_copy(found, update.address):
         await _apply_to_copy(found, update)
     else:
-        await apply(found, update)
+        await apply(found, update, by=channel(connection.display_name))
     return True
 
 
@@ -193,7 +195,7 @@ async def _apply_to_copy(message: Message, update: StatusUpdate) -> None:
     await advance(message, "SENT", external_id=update.external_id)  # a copy does not prove delivery to the contact
 
 
-async def apply(message: Message, update: StatusUpdate) -> None:
+async def apply(message: Message, update: StatusUpdate, *, by: ActorRef = PAYTHREAD) -> None:
     if update.reason in CONNECTION_REASONS:
         connection = await providers.channel_connection(message.channel_connection_id, message.account_id)
         await providers.note_channel(connection, update.error_message or update.reason)
@@ -205,6 +207,7 @@ async def apply(message: Message, update: StatusUpdate) -> None:
         error_code=update.error_code,
         error_message=update.error_message,
         answered=update.answered,
+        by=by,
     )
 
 

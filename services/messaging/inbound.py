@@ -34,7 +34,7 @@ from models.ids import parse_public_id, uuid7
 from models.storable import storable
 from models.tables import ChannelConnection, Contact, ContactAddress, Conversation, Message
 from services.connections import invitations, providers
-from services.core import jobs, merged_rows, turns, validation
+from services.core import actors, jobs, merged_rows, turns, validation
 from services.core.permissions import system_actor
 from services.core.unit_of_work import Change, change
 from services.core.webhooks import HELD_AGAIN, VENDOR_WAITS_S, BadPayload, BadSignature, NotVerifiable
@@ -217,6 +217,7 @@ async def store(connection: ChannelConnection, inbound: InboundMessage, now: dat
             )
         else:  # the contact that we wrote to, whatever the sender's address
             contact, conversation = await contacts.lock(connection.account_id, answered.contact_id)
+        changed.actor = actors.contact(contact.id)
         # Again under the lock: another process may have stored it.
         if (external_id := await _external_id_to_store(connection, inbound, received)) is None:
             return
@@ -346,7 +347,8 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
             ours = StatusUpdate(external_id=written.external_id, status=DeliveryStatus.SENT)
             await delivery.record_status(connection, ours, message_id=own.id)
             return
-    async with change(connection.account_id, queue_on=[uuid5(connection.id, address)]) as changed:
+    by, rows_locked = actors.channel(connection.display_name), [uuid5(connection.id, address)]
+    async with change(connection.account_id, actor=by, queue_on=rows_locked) as changed:
         contact, conversation = await contacts.find_or_create_by_address(
             changed, connection, connection.kind, address, None
         )
@@ -366,6 +368,7 @@ async def _store_elsewhere(connection: ChannelConnection, written: WrittenElsewh
             delivery_status="SENT",
             external_id=external_id,
             author_name=written.author[: contacts.NAME_LIMIT],
+            author=actors.channel(written.author[: contacts.NAME_LIMIT]).stored(),
             occurred_at=_written_at(written.occurred_at, now),
         )
         replied = await _replied_to(conversation, written.in_reply_to)
@@ -416,6 +419,7 @@ async def _confirm_stop(changed: Change, stop: Message) -> None:
         delivery_status="QUEUED",
         reply_to_id=stop.id,
         author_name=system_actor(stop.account_id).name,
+        author=actors.PAYTHREAD.stored(),
         occurred_at=changed.now,
     )
     changed.message(message)

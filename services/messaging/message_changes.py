@@ -16,7 +16,7 @@ from integrations.base import external_id as stored_id
 from models.storable import storable
 from models.tables import Attachment, ChannelConnection, Conversation, Job, Message
 from services.connections import providers
-from services.core import jobs
+from services.core import actors, jobs
 from services.core.unit_of_work import change
 from services.messaging import opt_outs
 from services.thread import contact_totals
@@ -39,8 +39,11 @@ async def record(connection: ChannelConnection, reported: MessageChange, *, agai
         if not again:  # the message's own callback may still be running
             await _try_later(connection, reported)
         return
-    async with change(connection.account_id, queue_on=[found.contact_id]) as changed:
+    by = actors.channel(connection.display_name)
+    async with change(connection.account_id, actor=by, queue_on=[found.contact_id]) as changed:
         contact = await contact_totals.lock_contact(connection.account_id, found.contact_id)
+        if found.direction == "INBOUND" or reported.reaction is not None:
+            changed.actor = actors.contact(contact.id)
         conversation = await Conversation.filter(contact_id=contact.id).select_for_update(no_key=True).get()
         message = await Message.filter(id=found.id).select_for_update(no_key=True).get()
         if message.removed_at is not None:

@@ -298,7 +298,7 @@ async def _commit(
     locked = [*(request.id for request in draft.requests), draft.conversation.contact_id, draft.conversation.id]
     # A binding refers to the message, which the change inserts at its end.
     async with turn(actor.account_id, locked), database.transaction():
-        async with change(actor.account_id, actor_id=actor.user_id) as changed:
+        async with change(actor.account_id, actor=actor.ref) as changed:
             draft = await _lock(actor, draft)
             able = await _check_locked(actor, draft, repeat, now=changed.now)
             message = await _message(actor, draft, able, repeat, now=changed.now)
@@ -372,6 +372,7 @@ async def _message(
         delivery_status="QUEUED",
         retry_of_id=resending.first_of(repeat.message) if repeat is not None else None,
         author_id=actor.user_id,
+        author=actor.ref.stored(),
         author_name=actor.name,
         occurred_at=now,
     )

@@ -11,6 +11,7 @@ from integrations.phones import spellings
 from models import vault
 from models.errors import NotFound
 from models.tables import Account, ContactAddress, Conversation, Message, OptOut
+from services.core import actors
 from services.core.unit_of_work import Change, change
 from services.thread import contact_totals, payment_links
 
@@ -122,7 +123,8 @@ async def unsubscribe(token: str) -> str:
     Raises: NotFound.
     """
     name, message = await written_by(token)
-    async with change(message.account_id, queue_on=[message.contact_id]) as changed:
+    by = actors.contact(message.contact_id)
+    async with change(message.account_id, actor=by, queue_on=[message.contact_id]) as changed:
         await contact_totals.lock_contact(message.account_id, message.contact_id)
         await opt_out(changed, message.channel_connection_id, message.kind, message.address)
     return name

@@ -15,6 +15,7 @@ from models import database, ledger
 from models.ledger import CardKind
 from models.tables import CheckoutSession, PaymentRequest, ProcessorConnection, ProcessorEvent
 from services.connections import processor_health, providers
+from services.core import actors
 from services.core.unit_of_work import change
 from services.payments import checkout_closing, checkout_refusals, recorder
 from services.thread import activity_cards, notifications, request_rows
@@ -162,7 +163,8 @@ async def capture(session: CheckoutSession, *, source: str, is_first_call: bool 
         else:
             await processor_health.refused(connection, error)
         raise
-    async with change(session.account_id, queue_on=[session.payment_request_id]):
+    by = actors.processor(connection.display_name)
+    async with change(session.account_id, actor=by, queue_on=[session.payment_request_id]):
         await request_rows.lock(session.account_id, session.payment_request_id)
         await recorder.record(
             connection,

@@ -26,7 +26,7 @@ from models.tables import (
     ProcessorConnection,
 )
 from services.connections import processor_health, providers
-from services.core import configuration, merged_rows
+from services.core import actors, configuration, merged_rows
 from services.core.unit_of_work import change
 from services.payments import (
     captures,
@@ -107,7 +107,7 @@ class _Prepared:
 async def _prepare(
     found: PaymentRequest, token: str, locale: str | None, *, without: Collection[str]
 ) -> _Prepared | Opened:
-    async with change(found.account_id, queue_on=[found.id]) as changed:
+    async with change(found.account_id, actor=actors.contact(found.contact_id), queue_on=[found.id]) as changed:
         request = await request_rows.lock(found.account_id, found.id)
         if request.discarded_at is not None:
             raise errors.NotFound
@@ -229,7 +229,7 @@ def _processor(connection: ProcessorConnection) -> Processor:
 
 
 async def _store_answer(found: PaymentRequest, prepared: _Prepared, made: Checkout) -> Opened:
-    async with change(found.account_id, queue_on=[found.id]) as changed:
+    async with change(found.account_id, actor=actors.contact(found.contact_id), queue_on=[found.id]) as changed:
         request = await request_rows.lock(found.account_id, found.id)
         session = await CheckoutSession.filter(id=prepared.session.id).select_for_update(no_key=True).get()
         if session.external_id not in (None, made.external_id):

@@ -17,6 +17,7 @@ from models.tables import (
     ProcessorConnection,
 )
 from services.connections import providers
+from services.core import actors
 from services.core.unit_of_work import change
 from services.payments import captures, payment_views, projection
 from services.payments.payment_views import PaymentView
@@ -160,7 +161,7 @@ async def record_view(token: str, *, human: bool) -> None:
     found = await find(token)
     if found is None or not human:
         return
-    async with change(found.account_id, queue_on=[found.id]) as changed:
+    async with change(found.account_id, actor=actors.contact(found.contact_id), queue_on=[found.id]) as changed:
         request = await request_rows.lock(found.account_id, found.id)
         if request.discarded_at is not None:
             return

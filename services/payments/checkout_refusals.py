@@ -9,7 +9,7 @@ from models import vault
 from models.ledger import CardKind
 from models.tables import CheckoutSession, ProcessorConnection
 from services.connections import processor_health, providers
-from services.core import merged_rows
+from services.core import actors, merged_rows
 from services.core.unit_of_work import change
 from services.thread import activity_cards, notifications, request_rows
 
@@ -60,6 +60,7 @@ async def report(connection: ProcessorConnection, session: CheckoutSession, erro
     key = f"{session.payment_request_id}:{vault.digest(cause)[:16]}"
     async with change(session.account_id, queue_on=[session.payment_request_id]) as changed:
         request = await request_rows.lock(session.account_id, session.payment_request_id)
+        changed.actor = actors.contact(request.contact_id)
         contact = await merged_rows.contact_of(request.account_id, request.contact_id)
         kind, text = CardKind.CHECKOUT_REFUSED, activity_cards.checkout_refused(contact.name, request, name, why)
         card = await changed.log_card(request, kind, text=text, key=key)

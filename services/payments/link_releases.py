@@ -15,6 +15,7 @@ from models.ledger import Status
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
 from services.connections import providers
 from services.core import audit_log, idempotency
+from services.core.actors import PAYTHREAD
 from services.core.idempotency import Save
 from services.core.permissions import Actor
 from services.core.unit_of_work import change
@@ -65,8 +66,8 @@ async def _release(request: PaymentRequest, *, actor: Actor | None, save: Save |
     held = CheckoutSession.filter(payment_request_id=request.id, status="PROCESSING", released_at=None)
     for session in await held.order_by("n"):
         cards += await _cancel_payment(session)
-    actor_id = actor.user_id if actor is not None else None
-    async with change(request.account_id, actor_id=actor_id, queue_on=[request.id]) as changed:
+    by = actor.ref if actor is not None else PAYTHREAD
+    async with change(request.account_id, actor=by, queue_on=[request.id]) as changed:
         locked = await request_rows.lock(request.account_id, request.id)
         if locked.status == Status.PROCESSING and locked.released_at is None:
             _refuse_unreleasable(locked)  # another payment may have begun meanwhile

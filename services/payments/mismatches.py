@@ -61,7 +61,7 @@ async def resolve(actor: Actor, *, payment_request_id: UUID, resolution: str, id
         actor.require("refund")
 
     async def run(save: idempotency.Save) -> Resolved:
-        async with change(actor.account_id, actor_id=actor.user_id, queue_on=[payment_request_id]) as changed:
+        async with change(actor.account_id, actor=actor.ref, queue_on=[payment_request_id]) as changed:
             request = await _lock_resolvable(actor, payment_request_id)
             waiting = await _unresolved_charges(request)
             _refuse_unsuitable(chosen, request, waiting, await changed.locale())
@@ -195,6 +195,7 @@ def _decision_facts(
             occurred_at=changed.now,
             recorded_at=changed.now,
             recorded_by_id=actor.user_id,
+            recorded_by=actor.ref.stored(),
             **more,
         )
 

@@ -75,7 +75,7 @@ async def record(
         with refusals:
             if received_at is not None and not EARLIEST <= received_at <= datetime.now(UTC):
                 raise errors.Invalid("The date of receipt must be between 1970 and now.", field="receivedAt")
-        async with change(actor.account_id, actor_id=actor.user_id, queue_on=[payment_request_id]) as changed:
+        async with change(actor.account_id, actor=actor.ref, queue_on=[payment_request_id]) as changed:
             request, amount_minor = await _lock_due(
                 actor, payment_request_id, amount, refusals, locale=await changed.locale()
             )
@@ -83,6 +83,7 @@ async def record(
                 request, Method(method), amount_minor, note=note_text, received_at=received_at or changed.now
             )
             fact.recorded_at, fact.recorded_by_id = changed.now, actor.user_id
+            fact.recorded_by = actor.ref.stored()
             recorded = await recorder.record_manual(changed, request, fact)
             paid = {"amount_minor": amount_minor, "currency": request.currency, "method": method}
             detail = {"request": request.number, **paid}
@@ -149,7 +150,7 @@ async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
         raise errors.NotFound(field="paymentId")
     if fact.processor_connection_id is not None or fact.outcome != "SUCCEEDED":
         raise errors.Invalid("This payment was not recorded manually: refund it instead.", field="paymentId")
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[fact.payment_request_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[fact.payment_request_id]) as changed:
         request = await request_rows.lock_visible(actor.account_id, fact.payment_request_id)
         opposite = MoneyFact(
             id=uuid7(),
@@ -168,6 +169,7 @@ async def undo(actor: Actor, *, payment_id: UUID) -> Recorded:
             occurred_at=changed.now,
             recorded_at=changed.now,
             recorded_by_id=actor.user_id,
+            recorded_by=actor.ref.stored(),
         )
         undone = await recorder.record_manual(changed, request, opposite)
         if undone.cards:

@@ -184,7 +184,7 @@ def _refuse_due_date(due_at: datetime | None, now: datetime) -> None:
 
 async def _store(actor: Actor, checked: _CheckedInput, save: idempotency.Save) -> PaymentRequest:
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[checked.contact_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[checked.contact_id]) as changed:
         contact = await contact_totals.lock_contact(actor.account_id, checked.contact_id)
         conversation = await rows.get(Conversation, "WHERE contact_id = ?", contact.id)
         ((count, prefix),) = await database.records(
@@ -207,6 +207,7 @@ async def _store(actor: Actor, checked: _CheckedInput, save: idempotency.Save) -
             processor_connection_id=checked.connection.id,
             channel_connection_id=checked.channel_id,
             created_by_id=actor.user_id,
+            created_by=actor.ref.stored(),
             due_at=checked.due_at,
             status=Status.DRAFT.value,
             created_at=changed.now,
@@ -227,7 +228,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
     Raises: Forbidden, NotFound, AlreadyPaid, AlreadyVoid.
     """
     actor.require("request_payment")
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[payment_request_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[payment_request_id]) as changed:
         request = await request_rows.lock_visible(actor.account_id, payment_request_id)
         payment_links.refuse_closed(request)
         if request.link_copied_at is None:
@@ -241,7 +242,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
 async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
     """Hide a draft that was never copied, sent or opened. Raises: AlreadySent."""
     actor.require("request_payment")
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[payment_request_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[payment_request_id]) as changed:
         request = await request_rows.lock_visible(actor.account_id, payment_request_id)
         opened = await CheckoutSession.exists(payment_request_id=request.id)
         if (

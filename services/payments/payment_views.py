@@ -9,6 +9,8 @@ from uuid import UUID
 
 from models import database, ledger, rows
 from models.tables import MoneyFact
+from services.core import actors
+from services.core.actors import ActorRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class PaymentView:
     reversal: bool  # of a refund: the vendor itself took the money back
     inquiry: bool  # of a dispute: so far the bank only asks and has taken nothing
     note: str | None
+    recorded_by: ActorRef | None  # None: a processor reported it
 
 
 async def payments(account_id: UUID, request_ids: Sequence[UUID]) -> dict[UUID, list[PaymentView]]:
@@ -204,6 +207,7 @@ def _view(
         reversal=any(f.reversal for f in facts),
         inquiry=best.outcome == "PENDING" and all(f.inquiry for f in facts),
         note=first.note,
+        recorded_by=actors.of_record(first.recorded_by, first.recorded_by_id, first.processor_connection_id),
     )
 
 

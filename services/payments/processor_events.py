@@ -27,6 +27,7 @@ from models.tables import (
 )
 from services.connections import processor_health, providers
 from services.core import jobs
+from services.core.actors import processor
 from services.core.unit_of_work import Change, change
 from services.payments import captures, event_reads, event_trust, recorder
 from services.thread import activity_cards, notifications, request_rows
@@ -168,7 +169,7 @@ async def _handle(connection: ProcessorConnection, event: ProcessorWebhook, row:
     if event.disconnected:
         if not event.decides and not await _is_access_revoked(connection):
             return await _record(connection, event, row, (), None)
-        async with change(connection.account_id) as changed:
+        async with change(connection.account_id, actor=processor(connection.display_name)) as changed:
             await _disconnect(changed, connection, event, row)
         return recorder.Recorded()
     state, money_read, confirmed = await event_reads.read(connection, event)
@@ -275,7 +276,8 @@ async def _notify_unhandled(
     owner = await recorder.find_request_id(connection, event.money, event.checkout_external_id, event.request_reference)
     if owner is None:
         return
-    async with change(connection.account_id, queue_on=[owner]) as changed:
+    by = processor(connection.display_name)
+    async with change(connection.account_id, actor=by, queue_on=[owner]) as changed:
         request = await request_rows.lock(connection.account_id, owner)
         await notifications.notify(
             changed,

@@ -33,6 +33,7 @@ from models.tables import (
 )
 from services.connections import processor_health, providers
 from services.core import group_commit, turns, webhooks
+from services.core.actors import processor
 from services.core.rate_limits import RateLimiter
 from services.core.unit_of_work import change
 from services.payments import event_trust, processor_events, recorder
@@ -179,7 +180,8 @@ async def _take_event(
             raise turns.Busy(turns.Busy.__doc__)
 
         async def record() -> None:
-            async with change(connection.account_id, queue_on=[owner] if owner is not None else []) as changed:
+            by, rows_locked = processor(connection.display_name), [owner] if owner is not None else []
+            async with change(connection.account_id, actor=by, queue_on=rows_locked) as changed:
                 row = await _store_event(connection, event, body, now)
                 if row.handled_at is None:
                     await processor_events.record_or_postpone(changed, connection, event, row, matching)

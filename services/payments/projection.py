@@ -11,7 +11,7 @@ from uuid import UUID
 from models import ledger, rows
 from models.ledger import CardKind, Standing, Status
 from models.tables import ActivityCard, CheckoutSession, Contact, MoneyFact, PaymentRequest, Refund
-from services.core import jobs
+from services.core import actors, jobs
 from services.core.unit_of_work import Change
 from services.payments import checkout_closing, payment_views
 from services.thread import activity_cards, contact_totals, notifications, request_rows
@@ -135,7 +135,9 @@ async def _announce(
         await _log_card(changed, cards, request, CardKind.PAYMENT_PROCESSING, text, key=key)
     if is_released and not before.is_released and under_way is not None:
         text = activity_cards.released(request, under_way.delayed_method, await changed.locale())
-        await _log_card(changed, cards, request, CardKind.PAYMENT_PROCESSING, text, key=f"released:{under_way.id}")
+        await _log_card(
+            changed, cards, request, CardKind.PAYMENT_PROCESSING, text, key=f"released:{under_way.id}", by=changed.actor
+        )
     # A failed charge has its own card.
     announced = {fact.checkout_session_id for fact in fact_set.charges if fact.outcome in ("FAILED", "CANCELED")}
     failed = [s for s in fact_set.sessions if s.status == "FAILED" and s.id not in announced]
@@ -372,10 +374,11 @@ async def _log_card(
     money_fact_id: UUID | None = None,
     notify: bool = False,
     title: str | None = None,
+    by: actors.ActorRef | None = None,
 ) -> None:
-    card = await changed.log_card(
-        request, kind, text=text, key=key, money_fact_id=money_fact_id, actor_id=changed.actor_id
-    )
+    if by is None and kind in activity_cards.OF_PAYERS and changed.actor.kind not in ("USER", "API_KEY"):
+        by = actors.contact(request.contact_id)
+    card = await changed.log_card(request, kind, text=text, key=key, money_fact_id=money_fact_id, actor=by)
     if card is None:
         return
     cards.append(card)

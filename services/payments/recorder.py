@@ -12,6 +12,7 @@ from integrations.base import CheckoutStatus, Delay, MoneyKind, MoneyOutcome, Mo
 from models import database, rows
 from models.ids import parse_public_id, uuid7
 from models.tables import ActivityCard, CheckoutSession, MoneyFact, PaymentRequest, ProcessorConnection, ProcessorEvent
+from services.core.actors import processor
 from services.core.unit_of_work import Change, change
 from services.payments import payment_views, projection
 from services.thread import payment_links, request_rows
@@ -62,7 +63,8 @@ async def record(
     known = None  # inside a transaction the caller has the turn
     if not database.in_transaction():
         known = await find_request_id(connection, statements, external_id, request_reference)
-    async with change(account_id, queue_on=[known] if known is not None else []) as changed:
+    by = processor(connection.display_name)
+    async with change(account_id, actor=by, queue_on=[known] if known is not None else []) as changed:
         # Lock order: the event before the request, in every transaction.
         if event is not None and not event_locked and await _is_handled(event):
             return Recorded()

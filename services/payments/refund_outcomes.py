@@ -23,7 +23,7 @@ from models.tables import (
     Refund,
 )
 from services.connections import processor_health, providers
-from services.core import jobs
+from services.core import actors, jobs
 from services.core.permissions import Actor, system_actor
 from services.core.unit_of_work import change
 from services.messaging import messages
@@ -105,7 +105,8 @@ async def _checkout_of(row: Refund) -> str | None:
 async def _record(row: Refund, connection: ProcessorConnection, statement: MoneyStatement, actor: Actor) -> None:
     request = await PaymentRequest.get(id=row.payment_request_id)
     refunded = replace(statement, charge_external_id=row.charge_external_id)
-    async with change(row.account_id, actor_id=actor.user_id, queue_on=[request.id]):
+    by = actors.of_refund(row.requested_by, row.requested_by_id)
+    async with change(row.account_id, actor=by, queue_on=[request.id]):
         await request_rows.lock(request.account_id, request.id)
         await recorder.record(
             connection, [refunded], source="refund", request_reference=payment_links.reference(request)
@@ -154,7 +155,9 @@ async def _find_at_processor(row: Refund, connection: ProcessorConnection) -> bo
 
 
 async def _mark_failed(row: Refund, why: str, *, notify: bool) -> None:
-    async with change(row.account_id, queue_on=[row.payment_request_id]) as changed:
+    connection = await providers.processor_connection(row.processor_connection_id, row.account_id)
+    by = actors.processor(connection.display_name)
+    async with change(row.account_id, actor=by, queue_on=[row.payment_request_id]) as changed:
         request = await request_rows.lock(row.account_id, row.payment_request_id)
         ended = await Refund.filter(id=row.id, status__in=UNDECIDED, external_id=None).update(
             status="FAILED", failure_reason=why

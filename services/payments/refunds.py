@@ -77,7 +77,7 @@ async def _check_and_prepare(
 ) -> Refund:
     fact = await MoneyFact.get_or_none(id=payment_id, account_id=actor.account_id)
     rows = [fact.payment_request_id] if fact is not None else []
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=rows) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=rows) as changed:
         request: PaymentRequest | None = None
         charge: PaymentView | None = None
         left = 0
@@ -141,6 +141,7 @@ async def prepare(
         currency=charge.currency,
         reason=reason.value,
         requested_by_id=actor.user_id,
+        requested_by=actor.ref.stored(),
         channel_connection_id=channel_id,
         created_at=changed.now,
         updated_at=changed.now,

@@ -15,6 +15,7 @@ from models.ledger import CardKind, Status
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
 from services.connections import processor_health, providers
 from services.core import jobs, validation
+from services.core.actors import of_void
 from services.core.permissions import Actor
 from services.core.unit_of_work import change
 from services.payments import captures, recorder
@@ -50,15 +51,14 @@ async def void(
     refusals = errors.Refusals()
     with refusals:
         reason_text = validation.optional(reason, limit=REASON_LIMIT, field="reason", lines=True)
-    async with change(actor.account_id, actor_id=actor.user_id, queue_on=[payment_request_id]) as changed:
+    async with change(actor.account_id, actor=actor.ref, queue_on=[payment_request_id]) as changed:
         request = await _lock_voidable(actor, payment_request_id, refusals, expected_version, confirm_partially_paid)
         request.void_requested_at = changed.now
-        request.void_requested_by_id = actor.user_id
+        request.void_requested_by_id, request.void_requested_by = actor.user_id, actor.ref.stored()
         request.void_reason = reason_text
         request.version += 1
-        await request.save(
-            update_fields=["void_requested_at", "void_requested_by_id", "void_reason", "version", "updated_at"]
-        )
+        written = ["void_requested_at", "void_requested_by_id", "void_requested_by", "void_reason"]
+        await request.save(update_fields=[*written, "version", "updated_at"])
         await jobs.enqueue(
             "payment_request.finish_void",
             {"payment_request_id": str(request.id)},
@@ -131,6 +131,9 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
         if in_flight or not sure or not ledger.is_payable(request.status, released=request.released_at is not None):
             return Voided(request=request, card=None)  # stays voidPending
         before = request.status
+        changed.actor = (
+            of_void(request.void_requested_by, request.void_requested_by_id, request.void_requested_at) or changed.actor
+        )
         await contact_totals.lock_contact(account_id, request.contact_id)
         request_rows.mark_void(request, changed.now)
         request.version += 1
@@ -140,7 +143,6 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
             CardKind.REQUEST_VOIDED,
             text=activity_cards.voided(request),
             key=str(request.id),
-            actor_id=request.void_requested_by_id,
         )
         await contact_totals.update(account_id, request.contact_id)
         changed.request_event("voided", request, previous_status=before, card_id=card.id if card else None)

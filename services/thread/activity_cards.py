@@ -51,6 +51,20 @@ EVENTS: Final = {
 }
 
 
+# What the contact causes by paying, unless a person of the team records or decides it.
+OF_PAYERS: Final = frozenset(
+    {
+        CardKind.PAYMENT_RECEIVED,
+        CardKind.PARTIAL_PAYMENT,
+        CardKind.PAYMENT_PROCESSING,
+        CardKind.PAYMENT_FAILED,
+        CardKind.PAYMENT_MISMATCH,
+        CardKind.LATE_PAYMENT,
+        CardKind.EXCESS_PAYMENT,
+    }
+)
+
+
 def event_of(kind: CardKind, status: str, previous: str) -> str:
     if kind != CardKind.RECORDED_OUTSIDE:
         return "paid" if (kind, status) == (CardKind.PARTIAL_PAYMENT, "PAID") else EVENTS[kind]

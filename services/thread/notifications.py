@@ -120,7 +120,7 @@ async def mark_read(actor: Actor, up_to_seq: int | None) -> int:
     """
     if actor.user_id is None:
         raise Forbidden("Only a person has notifications.")
-    async with change(actor.account_id, actor_id=actor.user_id) as changed:
+    async with change(actor.account_id, actor=actor.ref) as changed:
         unread = Notification.filter(account_id=actor.account_id, user_id=actor.user_id, read_at=None)
         if up_to_seq is not None:
             unread = unread.filter(seq__lte=up_to_seq)

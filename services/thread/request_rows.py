@@ -62,7 +62,6 @@ async def mark_sent(
         text=activity_cards.asked(request, await changed.locale()),
         key=str(request.id),
         message_id=message_id,
-        actor_id=changed.actor_id,
     )
 
 

@@ -28,7 +28,7 @@ from models.tables import (
     Visitor,
 )
 from services.connections import providers
-from services.core import merged_rows, validation
+from services.core import actors, merged_rows, validation
 from services.core.unit_of_work import change
 from services.messaging import contacts, delivery, inbound
 from services.payments import checkout_page
@@ -228,6 +228,7 @@ async def _store(connection: ChannelConnection, visit: Visit, external_id: str, 
         contact, conversation = await contacts.find_or_create_by_address(
             changed, connection, KIND, visit.address, visit.name
         )
+        changed.actor = actors.contact(contact.id)
         if first:
             if visit.identity is not None:
                 await visits.store_vouched_email(contact, visit)

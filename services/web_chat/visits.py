@@ -18,7 +18,7 @@ from models.errors import RateLimited
 from models.ids import uuid7
 from models.tables import Contact, ContactAddress, Visitor
 from models.vault import digest
-from services.core import configuration, jobs, merged_rows
+from services.core import actors, configuration, jobs, merged_rows
 from services.core.rate_limits import Limit, MovingWindows, network_of
 from services.core.unit_of_work import Change, change
 from services.messaging import contacts
@@ -177,6 +177,7 @@ async def _bind_to_person(row: Visitor, shown: Identity) -> None:
 
 async def _rename_contact(changed: Change, contact_id: UUID, before: Visit, person: Visit) -> UUID:
     contact, conversation = await contacts.lock(person.account_id, contact_id)
+    changed.actor = actors.contact(contact.id)
     try:
         async with database.transaction():  # a savepoint: another device may do the same now
             await ContactAddress.filter(

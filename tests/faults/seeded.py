@@ -57,6 +57,7 @@ INBOUND: Final = "tests/services/messaging/test_inbound.py"
 CAPABILITY: Final = "tests/services/connections/test_availability.py"
 COMPOSER: Final = "tests/flows/test_composer.py"
 MEDIA: Final = "tests/integrations/test_media.py"
+ACTORS: Final = "tests/schema/test_actors.py"
 ATTACHMENTS: Final = "tests/services/messaging/test_attachments.py"
 SETTINGS_AT_ONCE: Final = "tests/services/connections/test_concurrent_settings.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
@@ -264,8 +265,8 @@ FAULTS: Final = (
         "transaction",
         "transaction-removed",
         "services/core/unit_of_work.py",
-        "    async with turn(account_id, queue_on), database.transaction():\n        made = Change(account_id, actor_id)",
-        "    async with turn(account_id, queue_on):\n        made = Change(account_id, actor_id)",
+        "    async with turn(account_id, queue_on), database.transaction():\n        made = Change(account_id, actor)",
+        "    async with turn(account_id, queue_on):\n        made = Change(account_id, actor)",
         RECORDER,
     ),
     _fault(
@@ -1282,5 +1283,29 @@ FAULTS: Final = (
         "and not (m.reversal and m.occurred_at",
         "and not (False and m.occurred_at",
         "tests/services/thread/test_contact_totals.py",
+    ),
+    _fault(
+        "security",
+        "key-shown-to-whom-may-not-manage-keys",
+        "schema/account.py",
+        'return self.row if info.context.actor.may("keys") else None',
+        "return self.row",
+        ACTORS,
+    ),
+    _fault(
+        "security",
+        "actor-of-another-account",
+        "resolvers/access/loaders.py",
+        '                f" WHERE {database.OF_ACCOUNT} AND id IN ({database.placeholders(len(ids))})",',
+        '                f" WHERE (account_id = account_id OR account_id = ?) AND id IN ({database.placeholders(len(ids))})",',
+        ACTORS,
+    ),
+    _fault(
+        "security",
+        "events-shared-by-who-manages-keys-or-not",
+        "resolvers/assemble.py",
+        'viewer.kind, viewer.may("keys"))',
+        "viewer.kind)",
+        ACTORS,
     ),
 )

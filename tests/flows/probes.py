@@ -132,21 +132,28 @@ def _brief(name: str, kind: Any) -> str:
     return f"{name} {{ __typename {'id' if has_id else ''} }}"
 
 
-def selection(kind: Any, depth: int, seen: Callable[[str, str], None]) -> str:
+def selection(
+    kind: Any, depth: int, seen: Callable[[str, str], None], others: Mapping[str, GraphQLField] | None = None
+) -> str:
     """Every field of a type that needs no argument, `depth` levels down; nodes below the first level by their ids only.
 
-    `seen(type, field)` is called for each selected field.
+    `seen(type, field)` is called for each selected field. `others`: fields of other members of the same union; one of
+    the same name and another type cannot be selected beside them.
     """
     named = get_named_type(kind)
     if is_abstract_type(named):
+        taken: dict[str, GraphQLField] = {}
         parts = []
         for member in schema().get_possible_types(named):
-            parts.append(f"... on {member.name} {{ {selection(member, depth, seen)} }}")
+            parts.append(f"... on {member.name} {{ {selection(member, depth, seen, taken)} }}")
+            taken = member.fields | taken
         return "__typename " + " ".join(parts)
     assert isinstance(named, GraphQLObjectType)
     parts = ["__typename"]
     for name, one in named.fields.items():
         if any(is_required_argument(a) for a in one.args.values()):
+            continue
+        if others and name in others and str(others[name].type) != str(one.type):
             continue
         child = get_named_type(one.type)
         if not is_composite_type(child):

@@ -93,17 +93,17 @@ async def test_a_sent_message_binds_the_link_in_its_text(team: Team, api: Api) -
             "channelId": ids(team)["SMS"],
             "body": f"Here you are: {made['checkoutUrl']}",
         },
-        """message { id body deliveryStatus direction author paymentRequests { id status sentVia deliveryState } }
-        activityCards { kind status actor paymentRequest { id } }""",
+        """message { id body deliveryStatus direction author { ... on User { name } } paymentRequests { id status sentVia deliveryState } }
+        activityCards { kind status actor { ... on User { name } } paymentRequest { id } }""",
     )
     assert sent["userErrors"] == []
     assert sent["message"]["paymentRequests"] == [
         {"id": made["id"], "status": "SENT", "sentVia": "MESSAGE", "deliveryState": "QUEUED"}
     ]
     assert (sent["message"]["deliveryStatus"], sent["message"]["direction"]) == ("QUEUED", "OUTBOUND")
-    assert sent["message"]["author"] == "Agent"
+    assert sent["message"]["author"] == {"name": "Agent"}
     assert sent["activityCards"] == [
-        {"kind": "PAYMENT_REQUEST", "status": "SENT", "actor": "Agent", "paymentRequest": {"id": made["id"]}}
+        {"kind": "PAYMENT_REQUEST", "status": "SENT", "actor": {"name": "Agent"}, "paymentRequest": {"id": made["id"]}}
     ]
 
 

@@ -20,18 +20,19 @@ from graphql import (
 )
 
 from models import database, tables
-from models.ids import public_id
+from models.ids import public_id, uuid7
 from resolvers.plans.objects import OBJECTS
 from resolvers.plans.plans import VARIANTS
 from resolvers.plans.types import TYPES
 from resolvers.transport.documents import LONGEST_CACHED
+from services.core.actors import ActorRef
 from tests import factories
 from tests.schema.conftest import EXECUTOR, SCHEMA, Api
 from tests.services.conftest import Team
 
 ROUNDS = 250
 FIELDS: dict[str, Any] = {**{name: found.fields for name, found in TYPES.items()}, **OBJECTS}
-PLANNED_TYPES = {*FIELDS, "Money", "PageInfo", "PaymentAttempt", "ThreadItem", "Node"}
+PLANNED_TYPES = {*FIELDS, "SystemActor", "Money", "PageInfo", "PaymentAttempt", "ThreadItem", "Node"}
 
 
 @dataclass
@@ -98,7 +99,17 @@ class Generated:
 
     def _selection(self, named: Any, depth: int) -> str:
         if isinstance(named, GraphQLUnionType):
-            raise TypeError(named)
+            members = [member for member in named.types if self.chance.random() < 0.7]
+            taken: dict[str, Any] = {}
+            parts = ["__typename"]
+            for member in members:
+                # Fields of one name and different types exclude each other.
+                own = {name: one for name, one in member.fields.items() if taken.get(name, one.type) == one.type}
+                name = self.chance.choice(["id", *(n for n in own if self._may(member, n, own[n], depth))])
+                name = name if name in own else "name"
+                taken[name] = member.fields[name].type
+                parts.append(f"... on {member.name} {{ {self._field(member, name, depth)} }}")
+            return " ".join(parts)
         fields = [name for name, found in named.fields.items() if self._may(named, name, found, depth)]
         chosen = self.chance.sample(fields, k=min(len(fields), self.chance.randint(1, 8)))
         parts = ["__typename"] if self.chance.random() < 0.3 or not chosen else []
@@ -130,6 +141,16 @@ async def ids(team: Team) -> dict[str, list[str]]:
     """An account with a bit of everything."""
     chance = random.Random(7)
     now = factories.now()
+    key = await factories.api_key(team.account, "ptk_some_key_that_is_long")
+    actors = [
+        None,
+        team.agent.ref.stored(),
+        ActorRef("API_KEY", key.id).stored(),
+        ActorRef("CONTACT", team.contact.id).stored(),
+        ActorRef("USER", uuid7()).stored(),
+        "processor:Stripe",
+        "system:Paythread",
+    ]
     contacts, conversations, requests = [team.contact], [team.conversation], []
     for n in range(4):
         contact = await factories.contact(team.account, name=f"Ada {n}", tags=["customer"], phone="+14155550101")
@@ -157,6 +178,10 @@ async def ids(team: Team) -> dict[str, list[str]]:
             last_attempt_status=chance.choice([None, "FAILED"]),
             last_attempt_at=now,
             discarded_at=now if n == 5 else None,
+            created_by=chance.choice(actors),
+            created_by_id=chance.choice([None, team.owner.user_id]),
+            void_requested_by=chance.choice(actors),
+            void_requested_at=chance.choice([None, now]),
         )
         requests.append(request)
         message = await factories.message(
@@ -165,11 +190,18 @@ async def ids(team: Team) -> dict[str, list[str]]:
             delivery_status=chance.choice(["SENDING", "DELIVERED", "FAILED"]),
             body=chance.choice(['Say "hi"', "Grüße 👋\n", "plain"]),
             cc=chance.choice([None, ["b@example.test"]]),
+            author=chance.choice(actors),
+            author_id=chance.choice([None, team.owner.user_id]),
+            author_name=chance.choice([None, "Meta inbox"]),
         )
         fact = None
         if n % 3 == 0:
             fact = await factories.money_fact(
-                request, outcome=chance.choice(["SUCCEEDED", "FAILED", "PENDING"]), fee_minor=chance.choice([None, 7])
+                request,
+                outcome=chance.choice(["SUCCEEDED", "FAILED", "PENDING"]),
+                fee_minor=chance.choice([None, 7]),
+                recorded_by=chance.choice(actors),
+                processor_connection_id=chance.choice([None, team.processor.id]),
             )
             await factories.attachment(message, n=1, name=f"{n}.pdf")
         if n % 2:
@@ -179,6 +211,7 @@ async def ids(team: Team) -> dict[str, list[str]]:
         await factories.activity_card(
             request,
             actor_id=chance.choice([None, team.agent.user_id]),
+            actor=chance.choice(actors),
             message_id=chance.choice([None, message.id]),
             money_fact_id=fact.id if fact is not None else None,
         )
@@ -292,6 +325,25 @@ async def test_a_page_that_may_look_at_many_rows_is_read_off_the_event_loop(
         await api.all(document)
     assert planned
     assert bool(scanned) is aside
+
+
+BY = "__typename ... on User { id name } ... on ApiKey { id name } ... on Contact { id name } ... on SystemActor { name }"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        f"""{{ conversations(first: 3) {{ nodes {{ thread(last: 20) {{ nodes {{ ... on Message {{ author {{ {BY} }} }}
+          ... on ActivityCard {{ actor {{ {BY} }} }} }} }} }} }} }}""",
+        f"""{{ contacts(first: 5) {{ nodes {{ paymentRequests(first: 5) {{ nodes {{ createdBy {{ {BY} }} voidedBy {{ {BY} }}
+          payments {{ id recordedBy {{ {BY} }} }} }} }} }} }} }}""",
+    ],
+)
+async def test_threads_and_payment_tabs_with_their_actors_are_planned(
+    api: Api, ids: dict[str, list[str]], planned: list[str], document: str
+) -> None:
+    await api.all(document)
+    assert planned == [document]
 
 
 async def test_the_variants_of_an_operation_are_bounded(api: Api, planned: list[str]) -> None:

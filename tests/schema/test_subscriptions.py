@@ -12,7 +12,7 @@ import pytest
 from models import database as db
 from models import tables
 from models.event_log import Cursor as EventCursor
-from models.ids import public_id
+from models.ids import public_id, uuid7
 from resolvers import subscription
 from services.accounts import accounts
 from services.connections import channel_settings, processor_settings
@@ -388,7 +388,9 @@ async def test_without_a_credential_nothing_is_pushed(team: Team, api: Api, docu
 
 
 async def test_an_api_key_has_no_notifications_but_an_inbox(team: Team, api: Api) -> None:
-    key = Actor(account_id=team.account.id, role="AGENT", user_id=None, name="Robot", kind="api_key", credential="key")
+    key = Actor(
+        account_id=team.account.id, role="AGENT", user_id=None, name="Robot", kind="api_key", credential=str(uuid7())
+    )
     async with api.subscribe(NOTIFICATIONS, viewer=key) as feed, api.subscribe(INBOX, viewer=key) as inbox:
         assert await names(feed, 1) == await names(inbox, 1) == ["Subscribed"]
         await create(team)

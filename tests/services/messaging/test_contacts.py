@@ -167,7 +167,7 @@ async def test_following_is_a_persons_own_and_can_be_repeated(team: Team) -> Non
         await conversations.follow(team.viewer, team.conversation.id, following)
         assert await ConversationFollower.filter(user_id=team.viewer.user_id).count() == count
     machine = type(team.agent)(
-        account_id=team.account.id, role="OWNER", user_id=None, name="Key", kind="api_key", credential="key"
+        account_id=team.account.id, role="OWNER", user_id=None, name="Key", kind="api_key", credential=str(uuid7())
     )
     with pytest.raises(Forbidden):
         await conversations.follow(machine, team.conversation.id, True)

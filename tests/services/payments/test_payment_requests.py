@@ -12,6 +12,7 @@ import pytest
 from integrations.base import LengthUnit
 from models import database as db
 from models import errors
+from models.ids import uuid7
 from models.tables import Account, ActivityCard, Contact, Message, PaymentRequest, ProcessorConnection
 from services.connections import availability, processor_settings, providers
 from services.core.permissions import Actor
@@ -153,7 +154,7 @@ async def test_anothers_ids_are_not_there(asked: Team) -> None:
     conversation = await factories.conversation(contact)
     channel = await factories.channel_connection(other)
     mine = await create(asked)
-    stranger = Actor(account_id=other.id, role="OWNER", user_id=None, name="S", kind="api_key", credential="k")
+    stranger = Actor(account_id=other.id, role="OWNER", user_id=None, name="S", kind="api_key", credential=str(uuid7()))
     other_accounts: list[dict[str, Any]] = [
         {"contact_id": contact.id},
         {"conversation_id": conversation.id},
