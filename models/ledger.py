@@ -18,6 +18,23 @@ class Status(StrEnum):
     VOID = "VOID"
 
 
+class Facet(StrEnum):
+    """What of a request a change affects."""
+
+    STATUS = "STATUS"
+    PAYMENTS = "PAYMENTS"
+    MISMATCH = "MISMATCH"
+    REFUNDS = "REFUNDS"
+    DISPUTES = "DISPUTES"
+    ATTEMPT = "ATTEMPT"
+    LINK = "LINK"
+    DELIVERY = "DELIVERY"
+    VIEWS = "VIEWS"
+    OVERDUE = "OVERDUE"
+    VOID = "VOID"
+    DISCARDED = "DISCARDED"
+
+
 class CardKind(StrEnum):
     PAYMENT_REQUEST = "PAYMENT_REQUEST"
     PAYMENT_RECEIVED = "PAYMENT_RECEIVED"

@@ -33,6 +33,7 @@ from schema.events import (
     NotificationAdded,
     NotificationEvent,
     NotificationsRead,
+    PaymentRequestFacet,
     PaymentRequestUpdated,
     ResyncRequired,
     Subscribed,
@@ -88,7 +89,14 @@ def _payment_request(event: LogEntry, cursor: Cursor) -> Event | None:
         new_row=event.payment_request_id if previous is None else None,
         card_row=event.card_id,
         previous_status=PaymentRequestStatus[previous] if previous is not None else None,
+        changed=_facets(event),
     )
+
+
+def _facets(event: LogEntry) -> list[PaymentRequestFacet]:
+    # An entry of an older version may be about any; of a newer one, about some that this version does not know.
+    named = event.data.get("changed")
+    return [facet for facet in PaymentRequestFacet if named is None or facet.name in named]
 
 
 def _message(event: LogEntry, cursor: Cursor) -> Event | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated, TypeAlias
 from uuid import UUID
 
@@ -17,9 +18,25 @@ from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.describe import field
 from schema.notification import NotificationEdge
 from schema.payment_request import PaymentRequest, PaymentRequestEdge
-from schema.scalars import Cursor, PaymentRequestStatus
+from schema.scalars import Cursor, PaymentRequestStatus, value
 from schema.thread import ActivityCard, Message, ThreadEdge
 from services.payments.dashboard import Board
+
+
+@strawberry.enum(description="What of a payment request has changed.")
+class PaymentRequestFacet(Enum):
+    STATUS = value("STATUS", description="status, with sentAt, paidAt and voidedAt.")
+    PAYMENTS = value("PAYMENTS", description="payments, and amountPaid, amountDue, waived, excess and late.")
+    MISMATCH = value("MISMATCH", description="unresolved: money that waits for the team's decision.")
+    REFUNDS = value("REFUNDS", description="refundState, and what is left to refund.")
+    DISPUTES = value("DISPUTES", description="disputeState, and what is known of the dispute.")
+    ATTEMPT = value("ATTEMPT", description="lastAttempt.")
+    LINK = value("LINK", description="linkReleasedAt, and whether the link can be released.")
+    DELIVERY = value("DELIVERY", description="deliveryState, sentAt, sentVia and linkCopiedAt.")
+    VIEWS = value("VIEWS", description="firstViewedAt, lastViewedAt and humanViews.")
+    OVERDUE = value("OVERDUE", description="isOverdue became true.")
+    VOID = value("VOID", description="voidPending, voidReason and voidedAt.")
+    DISCARDED = value("DISCARDED", description="discardedAt: remove the request from lists.")
 
 
 class Gone(RuntimeError):
@@ -119,6 +136,12 @@ class PaymentRequestUpdated(Event):
     card_row: strawberry.Private[UUID | None]
     previous_status: PaymentRequestStatus | None = strawberry.field(
         description="The status before; equal to the new one if only a facet changed. Null: newly created."
+    )
+    changed: list[PaymentRequestFacet] = strawberry.field(
+        description=(
+            "What has changed, also by events of the same transaction. STATUS alone: the request is new, or no facet"
+            " changed. Empty: only `card` is new."
+        )
     )
 
     @field("The payment request as it is now.")

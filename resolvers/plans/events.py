@@ -86,6 +86,8 @@ def event_reader(compiler: Compiler, event: type, nodes: list[FieldNode]) -> Roo
             parts.append((name, lambda event: event.cursor))
         elif field == "previousStatus" and type_name == "PaymentRequestUpdated":
             parts.append((name, _previous_status))
+        elif field == "changed" and type_name == "PaymentRequestUpdated":
+            parts.append((name, lambda event: [facet.name for facet in event.changed]))
         elif field in values:
             parts.append((name, _attribute(values[field])))
         elif isinstance(reads, _Edge):

@@ -13,7 +13,7 @@ from uuid import UUID
 from models import database, event_log, rows
 from models.event_log import LogEntry
 from models.ids import uuid7
-from models.ledger import CardKind
+from models.ledger import CardKind, Facet
 from models.tables import ActivityCard, Attachment, Message, Notification, PaymentRequest
 from services.core import merged_rows
 from services.core.actors import PAYTHREAD, ActorRef
@@ -119,9 +119,12 @@ class Change:
         request: PaymentRequest,
         *,
         previous_status: str | None,
+        facets: Collection[Facet],
         card_id: UUID | None = None,
         payment_id: UUID | None = None,
     ) -> None:
+        """`facets`: what changed beside the status."""
+        names = {*facets, Facet.STATUS} if previous_status != request.status else facets
         self.event(
             f"payment_request.{name}",
             conversation_id=request.conversation_id,
@@ -129,7 +132,7 @@ class Change:
             payment_request_id=request.id,
             card_id=card_id,
             payment_id=payment_id,
-            data={"previous_status": previous_status},
+            data={"previous_status": previous_status, "changed": [facet for facet in Facet if facet in names]},
         )
 
     def message(self, row: Message) -> None:

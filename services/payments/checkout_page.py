@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from models import database, errors, ledger, rows, vault
-from models.ledger import Status
+from models.ledger import Facet, Status
 from models.money import Money
 from models.tables import (
     Account,
@@ -182,5 +182,6 @@ async def record_view(token: str, *, human: bool) -> None:
             await contact_totals.lock_contact(request.account_id, request.contact_id)
             await contact_totals.update(request.account_id, request.contact_id)
             changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
-            changed.request_event("sent", request, previous_status=before, card_id=card.id if card else None)
-        changed.request_event("viewed", request, previous_status=before)
+            logged = card.id if card else None
+            changed.request_event("sent", request, previous_status=before, facets=(Facet.DELIVERY,), card_id=logged)
+        changed.request_event("viewed", request, previous_status=before, facets=(Facet.VIEWS,))

@@ -161,4 +161,5 @@ async def _read_back_job(job: jobs.JobContext) -> None:
         await notifications.notify(changed, request, kind, title=title, body=text, cause_key=key)
         request.version += 1
         await request.save(update_fields=["version", "updated_at"])
-        changed.request_event("payment_mismatch", request, previous_status=request.status, card_id=card.id)
+        before = request.status
+        changed.request_event("payment_mismatch", request, previous_status=before, facets=(), card_id=card.id)

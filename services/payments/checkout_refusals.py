@@ -78,7 +78,8 @@ async def report(connection: ProcessorConnection, session: CheckoutSession, erro
         )
         request.version += 1
         await request.save(update_fields=["version", "updated_at"])
-        changed.request_event(activity_cards.EVENTS[kind], request, previous_status=request.status, card_id=card.id)
+        name, before = activity_cards.EVENTS[kind], request.status
+        changed.request_event(name, request, previous_status=before, facets=(), card_id=card.id)
 
 
 def _unknown(error: IntegrationError, name: str) -> str:

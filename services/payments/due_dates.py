@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from models import database, ledger
+from models.ledger import Facet
 from services.core import jobs
 from services.core.unit_of_work import change
 from services.thread import request_rows
@@ -64,7 +65,7 @@ async def _log_overdue(account_id: UUID, ids: list[UUID], now: datetime) -> int:
             request.overdue_for = request.due_at
             request.version += 1
             await request.save(update_fields=("overdue_for", "version", "updated_at"))
-            changed.request_event("overdue", request, previous_status=request.status)
+            changed.request_event("overdue", request, previous_status=request.status, facets=(Facet.OVERDUE,))
         for contact_id, conversation_id in sorted({(one.contact_id, one.conversation_id) for one in due}):
             changed.event("contact.updated", conversation_id=conversation_id, contact_id=contact_id)
     return len(due)

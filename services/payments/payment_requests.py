@@ -10,7 +10,7 @@ from uuid import UUID
 
 from models import database, errors, ledger, rows, vault
 from models.ids import public_id, uuid7
-from models.ledger import Status
+from models.ledger import Facet, Status
 from models.money import CURRENCIES, Money
 from models.tables import (
     Account,
@@ -216,7 +216,7 @@ async def _store(actor: Actor, checked: _CheckedInput, save: idempotency.Save) -
         request.fold()
         await rows.add([request])
         await contact_totals.update(actor.account_id, contact.id)
-        changed.request_event("created", request, previous_status=None)
+        changed.request_event("created", request, previous_status=None, facets=())
         await save({"payment_request": str(request.id)})
     return request
 
@@ -235,7 +235,7 @@ async def record_link_copied(actor: Actor, payment_request_id: UUID) -> PaymentR
             request.link_copied_at = changed.now
             request.version += 1
             await rows.update(request, ["link_copied_at", "version", "updated_at"])
-            changed.request_event("link_copied", request, previous_status=request.status)
+            changed.request_event("link_copied", request, previous_status=request.status, facets=(Facet.DELIVERY,))
         return request
 
 
@@ -257,7 +257,7 @@ async def discard(actor: Actor, payment_request_id: UUID) -> PaymentRequest:
         await request.save(update_fields=["discarded_at", "version", "updated_at"])
         await contact_totals.lock_contact(actor.account_id, request.contact_id)
         await contact_totals.update(actor.account_id, request.contact_id)
-        changed.request_event("discarded", request, previous_status=request.status)
+        changed.request_event("discarded", request, previous_status=request.status, facets=(Facet.DISCARDED,))
         return request
 
 

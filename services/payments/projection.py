@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from models import ledger, rows
-from models.ledger import CardKind, Standing, Status
+from models.ledger import CardKind, Facet, Standing, Status
 from models.tables import ActivityCard, CheckoutSession, Contact, MoneyFact, PaymentRequest, Refund
 from services.core import actors, jobs
 from services.core.unit_of_work import Change
@@ -43,6 +43,27 @@ WRITTEN: Final = (
     "last_attempt_at",
     "version",
 )
+
+_FACETS: Final = {
+    "sent_at": Facet.DELIVERY,
+    "sent_via": Facet.DELIVERY,
+    "amount_paid_minor": Facet.PAYMENTS,
+    "excess_minor": Facet.PAYMENTS,
+    "late_minor": Facet.PAYMENTS,
+    "waived_minor": Facet.PAYMENTS,
+    "unresolved": Facet.MISMATCH,
+    "refunded_minor": Facet.REFUNDS,
+    "refund_state": Facet.REFUNDS,
+    "dispute_state": Facet.DISPUTES,
+    "void_requested_at": Facet.VOID,
+    "releasable_at": Facet.LINK,
+    "released_at": Facet.LINK,
+    "last_attempt_status": Facet.ATTEMPT,
+    "last_attempt_code": Facet.ATTEMPT,
+    "last_attempt_message": Facet.ATTEMPT,
+    "last_attempt_at": Facet.ATTEMPT,
+}
+_FACETS_OF_FACTS: Final = {"REFUND": Facet.REFUNDS, "DISPUTE": Facet.DISPUTES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +103,7 @@ async def apply(
         changed_columns = [name for name, value in _values(request).items() if before.values[name] != value]
         await rows.update(request, [*changed_columns, "updated_at"])
         await contact_totals.update_locked(contact)
-        _log_events(changed, request, cards, before.status)
+        _log_events(changed, request, cards, before.status, _facets(changed_columns, fresh))
     await _enqueue_follow_ups(request, fact_set)
     return cards
 
@@ -349,7 +370,7 @@ async def announce_mismatch(changed: Change, request: PaymentRequest, fact: Mone
     if cards:
         request.version += 1
         await rows.update(request, ("version", "updated_at"))
-        _log_events(changed, request, cards, request.status)
+        _log_events(changed, request, cards, request.status, {Facet.MISMATCH})
 
 
 async def _announce_dispute_change(
@@ -387,14 +408,30 @@ async def _log_card(
         await notifications.notify(changed, request, kind, title=title, body=text, cause_key=f"{kind}:{key}")
 
 
-def _log_events(changed: Change, request: PaymentRequest, cards: list[ActivityCard], before: str) -> None:
+def _facets(columns: Iterable[str], fresh: list[MoneyFact]) -> set[Facet]:
+    facets = {_FACETS[name] for name in columns if name in _FACETS}
+    for fact in fresh:
+        facets |= {Facet.PAYMENTS, _FACETS_OF_FACTS.get(fact.kind, Facet.PAYMENTS)}
+    return facets
+
+
+def _log_events(
+    changed: Change, request: PaymentRequest, cards: list[ActivityCard], before: str, facets: set[Facet]
+) -> None:
     previous = before
     for card in cards:
         name = activity_cards.event_of(CardKind(card.kind), card.status, previous)
-        changed.request_event(name, request, previous_status=previous, card_id=card.id, payment_id=card.money_fact_id)
+        changed.request_event(
+            name,
+            request,
+            previous_status=previous,
+            facets=facets,
+            card_id=card.id,
+            payment_id=card.money_fact_id,
+        )
         previous = card.status
     if not cards:
-        changed.request_event("updated", request, previous_status=before)
+        changed.request_event("updated", request, previous_status=before, facets=facets)
     changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from integrations.base import IntegrationError, MoneyKind, MoneyOutcome, MoneyStatement, RefundOrder, RefundReason
 from models import database, errors
-from models.ledger import CardKind
+from models.ledger import CardKind, Facet
 from models.money import Money
 from models.tables import (
     Account,
@@ -165,7 +165,7 @@ async def _mark_failed(row: Refund, why: str, *, notify: bool) -> None:
         if not ended:
             return
         if not notify:
-            changed.request_event("updated", request, previous_status=request.status)
+            changed.request_event("updated", request, previous_status=request.status, facets=(Facet.REFUNDS,))
             return
         kind, text = (
             CardKind.REFUND_FAILED,
@@ -176,9 +176,8 @@ async def _mark_failed(row: Refund, why: str, *, notify: bool) -> None:
         await notifications.notify(changed, request, kind, title=activity_cards.TITLES[kind], body=text, cause_key=key)
         request.version += 1
         await request.save(update_fields=["version", "updated_at"])
-        changed.request_event(
-            activity_cards.EVENTS[kind], request, previous_status=request.status, card_id=card.id if card else None
-        )
+        name, before, logged = activity_cards.EVENTS[kind], request.status, card.id if card else None
+        changed.request_event(name, request, previous_status=before, facets=(Facet.REFUNDS,), card_id=logged)
 
 
 async def _notify_unconfirmed(row: Refund) -> None:

@@ -11,7 +11,7 @@ import structlog
 from integrations.base import CheckoutStatus, IntegrationError
 from models import errors, ledger
 from models.ids import public_id
-from models.ledger import CardKind, Status
+from models.ledger import CardKind, Facet, Status
 from models.tables import ActivityCard, CheckoutSession, PaymentRequest
 from services.connections import processor_health, providers
 from services.core import jobs, validation
@@ -66,7 +66,7 @@ async def void(
             key=f"finish_void:{request.id}:{request.version}",
             due_at=changed.now + timedelta(seconds=20),  # if this process dies in between
         )
-        changed.request_event("updated", request, previous_status=request.status)
+        changed.request_event("updated", request, previous_status=request.status, facets=(Facet.VOID,))
     done = await finish_void(actor.account_id, payment_request_id)
     if done.request.status == Status.PAID:
         raise errors.AlreadyPaid(
@@ -145,7 +145,8 @@ async def finish_void(account_id: UUID, payment_request_id: UUID) -> Voided:
             key=str(request.id),
         )
         await contact_totals.update(account_id, request.contact_id)
-        changed.request_event("voided", request, previous_status=before, card_id=card.id if card else None)
+        logged = card.id if card else None
+        changed.request_event("voided", request, previous_status=before, facets=(Facet.VOID,), card_id=logged)
         changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
         return Voided(request=request, card=card)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from models import database, errors, rows, vault
 from models.ids import public_id
-from models.ledger import CardKind, Status
+from models.ledger import CardKind, Facet, Status
 from models.tables import ActivityCard, Message, PaymentRequest
 from services.core import configuration
 from services.core.unit_of_work import Change
@@ -114,7 +114,8 @@ async def bind_sent(changed: Change, request: PaymentRequest, message: Message) 
         await contact_totals.lock_contact(request.account_id, request.contact_id)
         await contact_totals.update(request.account_id, request.contact_id)
         changed.event("contact.updated", conversation_id=request.conversation_id, contact_id=request.contact_id)
-    changed.request_event("sent", request, previous_status=before, card_id=card.id if card else None)
+    sent = card.id if card else None
+    changed.request_event("sent", request, previous_status=before, facets=(Facet.DELIVERY,), card_id=sent)
     return card
 
 
@@ -142,6 +143,5 @@ async def delivery_changed(changed: Change, request: PaymentRequest, message: Me
             title, cause = activity_cards.TITLES[kind], f"{kind}:{message.id}:{request.id}"
             await notifications.notify(changed, request, kind, title=title, body=card.text, cause_key=cause)
     names = {"DELIVERED": "delivered", "READ": "delivered", "FAILED": "delivery_failed"}
-    changed.request_event(
-        names.get(state, "updated"), request, previous_status=request.status, card_id=card.id if card else None
-    )
+    name, failed = names.get(state, "updated"), card.id if card else None
+    changed.request_event(name, request, previous_status=request.status, facets=(Facet.DELIVERY,), card_id=failed)

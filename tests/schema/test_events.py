@@ -62,7 +62,7 @@ async def test_only_a_new_request_has_an_edge(team: Team, api: Api) -> None:
         assert (await event(stream))["paymentRequestEdge"] is not None
         for _ in range(2):
             async with change(team.account.id) as changed:
-                changed.request_event("updated", request, previous_status="DRAFT")
+                changed.request_event("updated", request, previous_status="DRAFT", facets=())
             assert (await event(stream))["paymentRequestEdge"] is None
 
 

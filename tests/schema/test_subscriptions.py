@@ -147,7 +147,7 @@ async def test_an_event_shows_the_object_as_it_is_when_it_is_delivered(team: Tea
         for status in ("SENT", "PAID"):
             await tables.PaymentRequest.filter(id=request.id).update(status=status)
             async with change(team.account.id) as changed:
-                changed.request_event("updated", request, previous_status="DRAFT")
+                changed.request_event("updated", request, previous_status="DRAFT", facets=())
             assert (await event(stream))["paymentRequest"]["status"] == status
 
 
@@ -337,7 +337,7 @@ async def test_resync_is_all_that_comes_when_a_gap_is_possible(team: Team, api: 
     account = await tables.Account.get(id=team.account.id)
     async with change(team.account.id) as changed:
         for _ in range(1001):
-            changed.request_event("updated", request, previous_status="DRAFT")
+            changed.request_event("updated", request, previous_status="DRAFT", facets=())
     head = account.event_seq + 1001
 
     def cursor(seq: int, epoch: str = account.event_epoch) -> str:
@@ -374,7 +374,7 @@ async def test_nothing_of_another_account_is_pushed(team: Team, api: Api) -> Non
         await create(team)
         request = await tables.PaymentRequest.get(account_id=them.account_id)
         async with change(them.account_id) as changed:
-            changed.request_event("updated", request, previous_status="DRAFT")
+            changed.request_event("updated", request, previous_status="DRAFT", facets=())
         assert (await event(theirs))["paymentRequest"]["id"] == ids["pr"]
         assert (await event(mine))["paymentRequest"]["contact"]["id"] == public_id("cnt", team.contact.id)
 

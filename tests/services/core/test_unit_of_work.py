@@ -53,7 +53,7 @@ async def test_items_and_events_get_the_numbers_of_their_order(world: World) -> 
     async with change(world.account.id) as changed:
         card = await changed.log_card(request, CardKind.PAYMENT_REQUEST, text="Asked", key="1", message_id=message.id)
         changed.message(message)  # after the card that refers to it
-        changed.request_event("sent", request, previous_status="DRAFT")
+        changed.request_event("sent", request, previous_status="DRAFT", facets=())
         changed.notification(
             Notification(
                 id=uuid7(),
