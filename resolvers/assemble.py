@@ -15,7 +15,7 @@ from schema.account import ApiKey, ConversationChannel, Processor
 from schema.context import Context
 from schema.events import ResyncRequired
 from schema.notification import Notification
-from schema.payment_request import Payment
+from schema.payment import Payment
 from schema.scalars import SCALARS
 from schema.thread import ActivityCard, Message
 from services.core.event_hub import Hub

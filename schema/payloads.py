@@ -11,7 +11,8 @@ from schema.account import Account, ApiKey, Channel, Processor, User, Viewer
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
-from schema.payment_request import Payment, PaymentRequest
+from schema.payment import Payment
+from schema.payment_request import PaymentRequest
 from schema.scalars import LengthUnit, RefundStatus, SmsEncoding
 from schema.thread import ActivityCard, Message
 from schema.user_errors import UserError, user_errors

@@ -1,4 +1,4 @@
-"""PaymentRequest and Payment. The rules are in services and models."""
+"""PaymentRequest. The rules are in services and models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from schema.connections import Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.failures import ApiError, not_found
-from schema.merged_contact import MergedContact
+from schema.payment import Dispute, Payment
 from schema.scalars import (
     URL,
     ChannelKind,
@@ -29,7 +29,6 @@ from schema.scalars import (
     Money,
     Node,
     PageInfo,
-    PaymentKind,
     PaymentRequestAction,
     PaymentRequestStatus,
     PaymentStatus,
@@ -43,7 +42,6 @@ from services.connections import providers
 from services.core import actors
 from services.core.permissions import allows
 from services.payments import mismatches, payment_requests, payment_views, request_sending
-from services.payments.payment_views import PaymentView
 from services.thread import payment_links
 
 
@@ -65,33 +63,6 @@ class PaymentAttempt:
     at: datetime = strawberry.field(description="When it happened.")
 
 
-@strawberry.type(description="The newest dispute (chargeback) of a payment request.")
-class Dispute:
-    state: DisputeState = strawberry.field(description="Its state.")
-    amount: Money = strawberry.field(description="The disputed amount.")
-    is_inquiry: bool = strawberry.field(
-        description="Whether it is an inquiry: the bank has taken nothing yet, and a refund closes it."
-    )
-    reason: str | None = strawberry.field(description="The processor's reason, such as fraudulent; null: none given.")
-    response_due_at: datetime | None = strawberry.field(
-        description="Deadline for the business's answer; null: no answer is requested, or it is decided."
-    )
-    opened_at: datetime = strawberry.field(description="When it was opened.")
-    closed_at: datetime | None = strawberry.field(description="When it was decided; null: it is open.")
-
-    @classmethod
-    def from_view(cls, view: PaymentView, state: str) -> Self:
-        return cls(
-            state=DisputeState[state],
-            amount=money(view.amount_minor, view.currency),
-            is_inquiry=view.inquiry,
-            reason=view.dispute_reason,
-            response_due_at=view.response_due_at,
-            opened_at=view.occurred_at,
-            closed_at=view.last_at if view.status != "PENDING" else None,
-        )
-
-
 @strawberry.type(description="The text that the dialog's Send inserts into the message box.")
 class ComposerInsert:
     text: str = strawberry.field(description="The text for this channel, with the link in it.")
@@ -102,92 +73,6 @@ class ComposerInsert:
     encoding: SmsEncoding | None = strawberry.field(
         description="The SMS encoding; null on other channels. messagePreview explains it."
     )
-
-
-@strawberry.type(description="One movement of money: an entry of the append-only ledger.")
-class Payment(Node):
-    view: strawberry.Private[PaymentView]
-    kind: PaymentKind = strawberry.field(description="What moved.")
-    status: PaymentStatus = strawberry.field(description="Its status.")
-    amount: Money = strawberry.field(description="The amount.")
-    counted: bool = strawberry.field(
-        description=(
-            "Whether it counts for its request: in amountPaid, or after VOID in late. A charge counts if it"
-            " equals what its checkout asked for, alone or with others on the same checkout (such as gift card"
-            " and card), or if the team accepted it (resolveMismatch); otherwise it is unresolved. For a refund"
-            " or a dispute: whether its charge counts."
-        )
-    )
-    fee: Money | None = strawberry.field(
-        description="The processor's fee (Paythread adds none); null: not reported yet."
-    )
-    net: Money | None = strawberry.field(description="Amount less fee; null while the fee is unknown.")
-    processor_kind: ProcessorKind | None = strawberry.field(
-        description="The processor that moved it; null: recorded manually."
-    )
-    processor_reference: str | None = strawberry.field(
-        description="The money's id at the processor; null: recorded manually."
-    )
-    method_summary: str | None = strawberry.field(
-        description="How it was paid, e.g. Visa •••• 4242; null: not reported."
-    )
-    failure_message: str | None = strawberry.field(description="Why it failed, for the team; null: it did not.")
-    note: str | None = strawberry.field(description="The note of a manually recorded payment; null: none.")
-    created_at: datetime = strawberry.field(description="When the money moved, as the processor or its recorder says.")
-
-    @classmethod
-    def from_view(cls, view: PaymentView) -> Self:
-        fee = view.fee_minor
-        return cls(
-            id=strawberry.ID(public_id("pay", view.id)),
-            view=view,
-            kind=PaymentKind[view.kind],
-            status=PaymentStatus[view.status],
-            amount=money(view.amount_minor, view.currency),
-            counted=view.counted,
-            fee=money(fee, view.currency) if fee is not None else None,
-            net=money(view.amount_minor - fee, view.currency) if fee is not None else None,
-            processor_kind=_processor_kind(view.processor) if view.processor is not None else None,
-            processor_reference=view.processor_reference if view.processor is not None else None,
-            method_summary=view.method_summary,
-            failure_message=view.failure_message,
-            note=view.note,
-            created_at=view.occurred_at,
-        )
-
-    @field("For a refund or a dispute: its charge. Null: it is a charge, or its charge is unknown.")
-    async def charge(self, info: Info) -> Payment | None:
-        if self.view.kind == "CHARGE" or self.view.charge_reference is None:
-            return None
-        payments = await info.context.reads.payments(self.view.payment_request_id)
-        found = payment_views.charge_of(self.view, payments)
-        return Payment.from_view(found) if found is not None else None
-
-    @field("Who recorded it manually; null: a processor reported it.")
-    async def recorded_by(self, info: Info) -> Actor | None:
-        return await actor_of(info, self.view.recorded_by)
-
-    @field(
-        "The contact that was asked for it, if that contact has been merged into another (mergeContacts);"
-        " otherwise null."
-    )
-    async def merged_from(self, info: Info) -> MergedContact | None:
-        row = await info.context.reads.merged_contact(self.view.contact_id)
-        return MergedContact.from_row(row) if row is not None else None
-
-    @field(
-        "For a charge: the amount that refundPayment can still refund. Refunds under way and disputes that are"
-        " not won are already subtracted. Null: it is not a charge."
-    )
-    async def refundable(self, info: Info) -> Money | None:
-        if self.view.kind != "CHARGE":
-            return None
-        left = await info.context.reads.refundable(self.view.payment_request_id)
-        return money(left.get(self.view.id, 0), self.view.currency)
-
-
-def _processor_kind(name: str) -> ProcessorKind:
-    return ProcessorKind.__members__.get(name.upper(), ProcessorKind.CUSTOM)
 
 
 async def _contact(root: PaymentRequest, info: Info) -> object:

@@ -14,7 +14,8 @@ from schema.actor import Actor, actor_of
 from schema.connections import THREAD, Slice
 from schema.context import Info
 from schema.describe import field
-from schema.payment_request import Payment, PaymentRequest
+from schema.payment import Payment
+from schema.payment_request import PaymentRequest
 from schema.scalars import (
     URL,
     ActivityKind,

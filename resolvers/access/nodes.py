@@ -17,7 +17,8 @@ from schema.conversation import Conversation
 from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.failures import ApiError
 from schema.notification import Notification
-from schema.payment_request import Payment, PaymentRequest
+from schema.payment import Payment
+from schema.payment_request import PaymentRequest
 from schema.scalars import Node
 from schema.thread import ActivityCard, Message
 from services.core.actors import UNKNOWN_NAME, ActorRef

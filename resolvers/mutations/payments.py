@@ -21,7 +21,8 @@ from schema.payloads import (
     ResolveMismatchPayload,
     UndoOutsidePaymentPayload,
 )
-from schema.payment_request import Payment, PaymentRequest
+from schema.payment import Payment
+from schema.payment_request import PaymentRequest
 from schema.scalars import RefundStatus
 from schema.thread import ActivityCard, Message
 from services.payments import mismatches, offline_payments, refunds
