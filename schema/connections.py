@@ -156,6 +156,7 @@ class Slice(Generic[R]):
 
 CONVERSATIONS = Keyset("c", (("last_activity_at", datetime), ("id", UUID)), descending=True)
 CONTACTS = Keyset("k", (("id", UUID),), descending=True)
+CONTACT_PAYMENTS = Keyset("m", (("id", UUID),), descending=True)
 CONTACT_REQUESTS = Keyset("p", (("id", UUID),), descending=True)
 PAYMENT_REQUESTS = Keyset("r", (("created_at", datetime), ("id", UUID)), descending=True)
 THREAD = Keyset("t", (("seq", int),), descending=False)

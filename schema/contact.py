@@ -9,12 +9,13 @@ import strawberry
 
 from models import tables
 from models.ids import public_id
-from schema.connections import CONTACT_REQUESTS, CONTACTS, After, Before, First, Last, Slice
+from schema.connections import CONTACT_PAYMENTS, CONTACT_REQUESTS, CONTACTS, After, Before, First, Last, Slice
 from schema.context import Info, RequestFilter, event_cursor
 from schema.conversation import Conversation
 from schema.describe import field
 from schema.inputs.payment_requests import PaymentRequestFilter
 from schema.merged_contact import MergedContact
+from schema.payment import PaymentConnection
 from schema.payment_request import PaymentRequestConnection
 from schema.scalars import ChannelKind, CurrencyCode, Cursor, Money, Node, PageInfo, money
 
@@ -159,6 +160,15 @@ class Contact(Node):
             [CONTACT_REQUESTS.cursor(row.id) for row in found.rows],
             lambda: info.context.reads.contact_requests_count(self.row, wanted),
         )
+
+    @field("The ledger: all payments, refunds and disputes of the contact, newest first.")
+    async def payments(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> PaymentConnection:
+        reads = info.context.reads
+        page = CONTACT_PAYMENTS.page(first=first, after=after, last=last, before=before)
+        found = await reads.contact_payments(self.row, page)
+        return PaymentConnection.from_slice(found, lambda: reads.contact_payments_count(self.row))
 
     @field("The totals, one entry per currency and mode.")
     async def payment_summary(self, info: Info) -> list[ContactPaymentSummary]:

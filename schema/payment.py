@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Self
 
@@ -9,13 +10,16 @@ import strawberry
 
 from models.ids import public_id
 from schema.actor import Actor, actor_of
-from schema.context import Info
+from schema.connections import CONTACT_PAYMENTS, Slice
+from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.merged_contact import MergedContact
 from schema.scalars import (
+    Cursor,
     DisputeState,
     Money,
     Node,
+    PageInfo,
     PaymentKind,
     PaymentStatus,
     ProcessorKind,
@@ -135,4 +139,37 @@ class Dispute:
             response_due_at=view.response_due_at,
             opened_at=view.occurred_at,
             closed_at=view.last_at if view.status != "PENDING" else None,
+        )
+
+
+@strawberry.type(description="A payment in a list.")
+class PaymentEdge:
+    cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
+    node: Payment = strawberry.field(description="The payment.")
+
+
+@strawberry.type(description="Payments in the order in which they were recorded, newest first.")
+class PaymentConnection:
+    count: strawberry.Private[Callable[[], Awaitable[int | None]]]
+    edges: list[PaymentEdge] = strawberry.field(description="The page, with a cursor for each.")
+    nodes: list[Payment] = strawberry.field(description="The page.")
+    page_info: PageInfo = strawberry.field(description="The page's position.")
+
+    @field("How many there are. Counted up to 10,000; null: more.")
+    async def total_count(self) -> int | None:
+        return await self.count()
+
+    @field("Position in the event log, read before the data: pass it to contactPaymentEvents(after:).")
+    async def event_cursor(self, info: Info) -> Cursor:
+        return await event_cursor(info)
+
+    @classmethod
+    def from_slice(cls, page: Slice[PaymentView], count: Callable[[], Awaitable[int | None]]) -> Self:
+        nodes = [Payment.from_view(view) for view in page.rows]
+        cursors = [CONTACT_PAYMENTS.cursor(view.id) for view in page.rows]
+        return cls(
+            count=count,
+            edges=[PaymentEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+            nodes=nodes,
+            page_info=page.info(cursors),
         )

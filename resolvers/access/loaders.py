@@ -14,7 +14,10 @@ from strawberry.dataloader import DataLoader
 from models import database, tables
 from models.event_log import Cursor as EventCursor
 from models.rows import columns, instance, names
+from resolvers.access import contact_payments
+from resolvers.access.pages import total
 from resolvers.access.scope import AccountScope
+from schema.connections import Page, Slice
 from schema.failures import ApiError
 from services.connections import availability, providers
 from services.connections.availability import Reach
@@ -195,6 +198,18 @@ class Loaders(AccountScope):
 
     async def payments(self, payment_request_id: UUID) -> list[PaymentView]:
         return await self._payments.load(payment_request_id)
+
+    async def contact_payments(self, contact: tables.Contact, page: Page) -> Slice[PaymentView]:
+        sql, values = contact_payments.page_statement(self._account_id, merged_rows.ids_of(contact), page)
+        found = page.cut(await database.records(sql, *values))
+        places = [(database.to_uuid(id), database.to_uuid(request_id)) for id, request_id in found.rows]
+        requests = list(dict.fromkeys(request_id for _, request_id in places))
+        views = {view.id: view for of_request in await self._payments.load_many(requests) for view in of_request}
+        return Slice([views[id] for id, _ in places], has_next=found.has_next, has_previous=found.has_previous)
+
+    async def contact_payments_count(self, contact: tables.Contact) -> int | None:
+        sql, values = contact_payments.count_statement(self._account_id, merged_rows.ids_of(contact))
+        return total(await database.scanned_records(sql, *values))
 
     async def refundable(self, payment_request_id: UUID) -> dict[UUID, int]:
         return await self._refundable.load(payment_request_id)

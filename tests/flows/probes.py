@@ -370,16 +370,17 @@ async def furnish(team: Team, *, mark: str) -> House:
     lost = await lose(team, maria)
     key = await new_key(team, "VIEWER")
     seen = await team.product.gql(
-        """query($c: ID!, $p: ID!) {
+        """query($c: ID!, $p: ID!, $maria: ID!) {
           viewer { id user { id } } account { id } dashboard { id }
           conversation(id: $c) { channels { id } eventCursor thread(first: 100) { edges { cursor } nodes { __typename id } } }
           paymentRequest(id: $p) { payments { id } }
           contacts(first: 1) { edges { cursor } }
+          contact(id: $maria) { payments(first: 1) { edges { cursor } } }
           conversations(first: 1) { edges { cursor } }
           paymentRequests(first: 1) { edges { cursor } }
           notifications(first: 1) { edges { cursor node { id } } }
         }""",
-        {"c": maria["conversation"]["id"], "p": house.requests["paid"]["id"]},
+        {"c": maria["conversation"]["id"], "p": house.requests["paid"]["id"], "maria": maria["id"]},
         token=team.owner,
     )
     owner = await authentication.authenticate(team.owner)
@@ -413,6 +414,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "event": seen["conversation"]["eventCursor"],
         "thread": thread["edges"][0]["cursor"],
         "contacts": seen["contacts"]["edges"][0]["cursor"],
+        "payments": seen["contact"]["payments"]["edges"][0]["cursor"],
         "conversations": seen["conversations"]["edges"][0]["cursor"],
         "paymentRequests": seen["paymentRequests"]["edges"][0]["cursor"],
         "notifications": seen["notifications"]["edges"][0]["cursor"],

@@ -50,7 +50,7 @@ CURSORS = {
     },
     **{f"Query.notifications.{end}": "notifications" for end in ("after", "before")},
     **{f"Conversation.thread.{end}": "thread" for end in ("after", "before")},
-    **{f"Contact.paymentRequests.{end}": "paymentRequests" for end in ("after", "before")},
+    **{f"Contact.{name}.{end}": name for name in ("paymentRequests", "payments") for end in ("after", "before")},
     **{
         f"Subscription.{name}.after": "event"
         for name in ("inboxEvents", "conversationEvents", "contactPaymentEvents", "notificationEvents")
@@ -347,6 +347,7 @@ async def cursors_of_pages(world: World) -> list[str]:
     tried = {
         "Conversation.thread": ("thread", f"conversation(id: $conversation) {{ thread(%s) {{ {rows} }} }}"),
         "Contact.paymentRequests": ("paymentRequests", f"contact(id: $contact) {{ paymentRequests(%s) {{ {rows} }} }}"),
+        "Contact.payments": ("payments", f"contact(id: $contact) {{ payments(%s) {{ {rows} }} }}"),
     }
     for path, cursor in CURSORS.items():
         owner, name, _ = path.split(".", 2)

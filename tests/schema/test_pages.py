@@ -30,7 +30,7 @@ async def pages(api: Api, document: str, size: int, *, backward: bool = False, *
     while True:
         arguments = {"last": size, "before": cursor} if backward else {"first": size, "after": cursor}
         answer = await api.one(document, {**arguments, **variables})
-        answer = answer.get("thread") or answer.get("paymentRequests") or answer
+        answer = answer.get("thread") or answer.get("paymentRequests") or answer.get("payments") or answer
         found.append([node["id"] for node in answer["nodes"]])
         assert [edge["node"]["id"] for edge in answer["edges"]] == found[-1]
         info = answer["pageInfo"]
@@ -110,6 +110,71 @@ async def test_payment_requests_are_paged_per_contact_and_per_account(team: Team
     assert flat(await pages(api, contact, 3, id=public_id("cnt", team.contact.id))) == mine[::-1]
     assert flat(await pages(api, account, 3)) == all_of_them[::-1]
     assert flat(reversed(await pages(api, account, 3, backward=True))) == all_of_them[::-1]
+
+
+async def ledger(contact: tables.Contact, processor: tables.ProcessorConnection) -> list[str]:
+    """Payments of one contact, most with several facts; their ids, oldest first."""
+    request = await factories.payment_request(contact, processor_connection_id=processor.id)
+    again = await factories.payment_request(contact, processor_connection_id=processor.id)
+    pending = await factories.money_fact(request, outcome="PENDING", counted=True)
+    outside = await factories.money_fact(
+        again, processor_connection_id=None, processor=None, external_id=pending.external_id
+    )
+    same = {"external_id": pending.external_id, "charge_external_id": pending.external_id}
+    await factories.money_fact(request, outcome="SUCCEEDED", **same)
+    await factories.money_fact(request, kind="ADJUSTMENT", fee_minor=30, **same)
+    refund = await factories.money_fact(
+        request,
+        kind="REFUND",
+        outcome="PENDING",
+        external_id=f"re_{request.id}",
+        charge_external_id=pending.external_id,
+    )
+    await factories.money_fact(
+        request, kind="REFUND", external_id=f"re_{request.id}", charge_external_id=pending.external_id
+    )
+    dispute = await factories.money_fact(
+        request,
+        kind="DISPUTE",
+        outcome="PENDING",
+        external_id=pending.external_id,
+        charge_external_id=pending.external_id,
+    )
+    late = await factories.money_fact(again, counted=False)
+    await factories.money_fact(again, kind="ACCEPTANCE", external_id=late.external_id)
+    await factories.money_fact(again, kind="WAIVER", external_id=f"waived {again.id}")
+    return [public_id("pay", fact.id) for fact in (pending, outside, refund, dispute, late)]
+
+
+async def test_the_ledger_of_a_contact_lists_each_payment_once(team: Team, api: Api) -> None:
+    expected = await ledger(team.contact, team.processor)
+    other = await factories.contact(team.account)
+    await factories.money_fact(await factories.payment_request(other))
+    body = BODY.replace("nodes {", "totalCount nodes {")
+    document = f"query($id: ID!, {ARGUMENTS}) {{ contact(id: $id) {{ payments({USE}) {body} }} }}"
+    id = public_id("cnt", team.contact.id)
+    assert flat(await pages(api, document, 2, id=id)) == expected[::-1]
+    assert flat(reversed(await pages(api, document, 2, backward=True, id=id))) == expected[::-1]
+    shown = await api.one(
+        """query($id: ID!) { contact(id: $id) { payments { totalCount nodes { id kind status fee { minorUnits } counted } }
+          paymentRequests { nodes { payments { id kind status fee { minorUnits } counted } } } } }""",
+        {"id": id},
+    )
+    of_requests = [payment for request in shown["paymentRequests"]["nodes"] for payment in request["payments"]]
+    assert shown["payments"]["totalCount"] == len(expected)
+    assert shown["payments"]["nodes"] == sorted(of_requests, key=lambda one: one["id"], reverse=True)
+
+
+async def test_the_ledger_of_a_merged_contact_contains_the_payments_of_both(team: Team, api: Api) -> None:
+    other = await factories.contact(team.account)
+    await factories.conversation(other)
+    expected = [*await ledger(team.contact, team.processor), *await ledger(other, team.processor)]
+    given = {"contactId": public_id("cnt", team.contact.id), "mergedContactId": public_id("cnt", other.id)}
+    merged = await api.run("mergeContacts", {"idempotencyKey": "merge-of-two", **given}, "contact { id }")
+    assert merged["userErrors"] == []
+    document = f"query($id: ID!, {ARGUMENTS}) {{ contact(id: $id) {{ payments({USE}) {BODY} }} }}"
+    for id in given.values():
+        assert flat(await pages(api, document, 3, id=id)) == expected[::-1]
 
 
 async def test_notifications_and_contacts_are_paged(team: Team, api: Api) -> None:

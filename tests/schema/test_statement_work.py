@@ -124,6 +124,10 @@ async def other_operations(operations: growth.Operations, large: LargeAccount) -
     await operations.run(thread, {"id": conversation, "before": page["pageInfo"]["startCursor"]})
     payments = "query($id: ID!) { contact(id: $id) { paymentRequests(first: 1) { nodes { id } } } }"
     (paid,) = (await operations.run(payments, {"id": contact}))["paymentRequests"]["nodes"]
+    ledger = """query($id: ID!, $after: Cursor) { contact(id: $id) { payments(first: 2, after: $after) {
+      totalCount pageInfo { endCursor } nodes { id refundable { amount } charge { id } } } } }"""
+    page = (await operations.run(ledger, {"id": contact, "after": None}))["payments"]
+    await operations.run(ledger, {"id": contact, "after": page["pageInfo"]["endCursor"]})
     request = await large.new_request()
     await large.send(request)
     await operations.run(documents.REQUEST, {"id": paid["id"]})
