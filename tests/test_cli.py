@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from commands import client_kit
 from tests.servers import free_port
 
 pytestmark = pytest.mark.slow
@@ -142,7 +143,9 @@ def test_unsafe_settings_are_refused_without_showing_a_secret(tmp_path: Path) ->
 
 def test_the_committed_schema_is_the_codes(tmp_path: Path) -> None:
     checked = run(tmp_path, "schema", "--check")
-    said = "schema/schema.graphql is up to date\nschema/visitor.graphql is up to date\n"
+    generated = [f"clients/generated/{file.name}" for file in client_kit.files("type Query { name: String }")]
+    files = ["schema/schema.graphql", "schema/visitor.graphql", *generated]
+    said = "".join(f"{file} is up to date\n" for file in files)
     assert (checked.returncode, checked.stdout) == (0, said), checked.stderr
     for file, options in (("schema.graphql", ()), ("visitor.graphql", ("--visitor",))):
         printed = run(tmp_path, "schema", *options)

@@ -1,0 +1,128 @@
+// What an event changes in the lists of a normalised cache, for any library: `Store` is the library's side.
+import { shape } from "../generated/shape.js";
+/** Bring the lists in line with an event whose objects are in the store already. */
+export function applyEvent(store, event, variables) {
+    const rules = shape.events[store.type(event) ?? ""];
+    if (!rules)
+        return;
+    const visit = (target, change) => {
+        const list = shape.connections[target.list];
+        const parent = list.parent === "Query" ? null : parentOf(store, event, list, target, variables);
+        if (parent !== undefined)
+            store.lists(parent, list, (one) => change(one, list));
+    };
+    for (const [field, type] of Object.entries(rules.drops)) {
+        const id = store.value(event, field);
+        if (typeof id === "string")
+            dropped(store, type, id);
+    }
+    for (const target of rules.edges) {
+        const edge = store.object(event, target.edge);
+        const node = edge && store.object(edge, "node");
+        if (node)
+            visit(target, (list, of) => add(store, list, of, node, edge));
+    }
+    for (const target of rules.rows) {
+        const row = store.object(event, target.row);
+        if (!row)
+            continue;
+        const mark = shape.gone[store.type(row) ?? ""];
+        if (mark && store.value(row, mark))
+            visit(target, (list) => remove(store, list, store.key(row)));
+        else
+            visit(target, (list, of) => (target.placed ? place(store, list, of, row) : list.narrowed && list.stale()));
+    }
+}
+function parentOf(store, event, list, target, variables) {
+    for (const path of target.parents) {
+        let item = event;
+        for (const field of path)
+            item = item && store.object(item, field);
+        if (item && store.key(item))
+            return item;
+    }
+    // A feed of one object names it: conversationEvents(conversationId:).
+    const id = variables[`${list.parent.charAt(0).toLowerCase()}${list.parent.slice(1)}Id`];
+    return typeof id === "string" ? store.find(list.parent, id) : undefined;
+}
+/** A new object, at the newest end. */
+function add(store, list, of, node, edge) {
+    const key = store.key(node);
+    if (!key || indexOf(store, list, key) >= 0 || list.elsewhere(key))
+        return;
+    if (list.narrowed || !of.by)
+        return list.stale();
+    const oldest = of.descending ? list.nodes.at(-1) : list.nodes[0];
+    const more = of.descending ? list.hasNext : list.hasPrevious;
+    if (typeof list.total === "number")
+        list.count(list.total + 1);
+    if (of.descending ? list.hasPrevious : list.hasNext)
+        return;
+    if (more && oldest && older(time(store, node, of), time(store, oldest, of)))
+        return;
+    list.insert(of.descending ? 0 : list.nodes.length, node, edge);
+}
+/** A row that changed, to where the list's order wants it. It may have been in no page yet. */
+function place(store, list, of, row) {
+    const key = store.key(row);
+    if (!key)
+        return;
+    if (list.narrowed || !of.by)
+        return list.stale();
+    const from = indexOf(store, list, key);
+    const at = time(store, row, of);
+    const times = list.nodes.map((node) => (node ? time(store, node, of) : undefined));
+    if (at === undefined || times.some((other) => other === undefined))
+        return from < 0 ? list.stale() : undefined;
+    const others = times.filter((_, index) => index !== from);
+    const found = others.findIndex((other) => (of.descending ? !older(at, other) : older(at, other)));
+    const to = found < 0 ? others.length : found;
+    if (from >= 0)
+        return from === to ? undefined : list.move(from, to);
+    if (typeof list.total === "number" && !list.elsewhere(key)) {
+        if (list.hasNext !== false)
+            return list.stale();
+        list.count(list.total + 1);
+    }
+    const outside = to === others.length ? list.hasNext : to === 0 && list.hasPrevious;
+    if (!outside || others.length === 0)
+        list.insert(to, row, undefined);
+}
+function remove(store, list, key) {
+    const index = key ? indexOf(store, list, key) : -1;
+    if (index >= 0) {
+        list.remove(index);
+        if (typeof list.total === "number")
+            list.count(list.total - 1);
+    }
+    else if (key && list.elsewhere(key))
+        list.stale();
+}
+function dropped(store, type, id) {
+    const item = store.find(type, id);
+    for (const list of Object.values(shape.connections)) {
+        if (!item || list.parent !== "Query" || !list.nodes.includes(type))
+            continue;
+        store.lists(null, list, (one) => remove(store, one, store.key(item)));
+    }
+    store.drop(type, id);
+}
+function indexOf(store, list, key) {
+    return list.nodes.findIndex((node) => node !== undefined && store.key(node) === key);
+}
+function time(store, item, of) {
+    const value = store.value(item, of.by);
+    return typeof value === "string" ? value : undefined;
+}
+function older(one, other) {
+    if (one === undefined || other === undefined)
+        return false;
+    return Date.parse(one) - Date.parse(other) < 0;
+}
+/** A value is what it contains, so two with different content are never mixed: the key of an object that has no id. */
+export function content(value) {
+    return JSON.stringify(value, (field, part) => {
+        const id = field && typeof part === "object" && part !== null ? part.id : undefined;
+        return id === undefined ? part : id;
+    });
+}

@@ -1,0 +1,49 @@
+export type LiveStatus = "idle" | "connecting" | "open" | "waiting" | "closed";
+export interface LiveEvent {
+    __typename?: string;
+    cursor?: string;
+}
+export interface LiveRequest {
+    query: string;
+    operationName?: string | null | undefined;
+    variables?: Record<string, unknown> | null | undefined;
+    extensions?: Record<string, unknown> | null | undefined;
+}
+export interface LiveResult<Data = any> {
+    data?: Data | null;
+    errors?: readonly {
+        message: string;
+        extensions?: Record<string, unknown>;
+    }[];
+    extensions?: Record<string, unknown>;
+}
+export interface LiveSink<Data = any> {
+    next(result: LiveResult<Data>): void;
+    error(error: unknown): void;
+    complete(): void;
+}
+export interface LiveOptions {
+    /** ws:// or wss://. */
+    url: string;
+    /** The access token; called for each connection. `refused`: the server did not accept the last one, get another. */
+    token(refused: boolean): string | Promise<string>;
+    /** A feed can't be continued: query everything again. It goes on after the cursor that you return, else after the event's. */
+    resync?(event: LiveEvent): string | void | Promise<string | void>;
+    onStatus?(status: LiveStatus): void;
+    /** For an environment without a global WebSocket. */
+    WebSocket?: new (url: string, protocol: string) => WebSocket;
+    /** The longest wait between two attempts, in milliseconds; 10,000 if left out. */
+    maxWait?: number;
+}
+export interface Live {
+    /** Follow a subscription until the returned function is called. Declare `$after`, and select `cursor` in each event. */
+    subscribe<Data = any>(request: LiveRequest, sink: LiveSink<Data>): () => void;
+    /** Complete all subscriptions and close the socket. */
+    close(): void;
+}
+/** The subscriptions can't go on: the token stays refused, or the client broke the protocol. */
+export declare class LiveClosed extends Error {
+    readonly code: number;
+    constructor(code: number, reason: string);
+}
+export declare function createLive(options: LiveOptions): Live;

@@ -1,0 +1,299 @@
+// One WebSocket (graphql-transport-ws) for all live feeds. It needs nothing but a WebSocket.
+
+export type LiveStatus = "idle" | "connecting" | "open" | "waiting" | "closed";
+export interface LiveEvent {
+  __typename?: string;
+  cursor?: string;
+}
+export interface LiveRequest {
+  query: string;
+  operationName?: string | null | undefined;
+  variables?: Record<string, unknown> | null | undefined;
+  extensions?: Record<string, unknown> | null | undefined;
+}
+export interface LiveResult<Data = any> {
+  data?: Data | null;
+  errors?: readonly { message: string; extensions?: Record<string, unknown> }[];
+  extensions?: Record<string, unknown>;
+}
+export interface LiveSink<Data = any> {
+  next(result: LiveResult<Data>): void;
+  error(error: unknown): void;
+  complete(): void;
+}
+export interface LiveOptions {
+  /** ws:// or wss://. */
+  url: string;
+  /** The access token; called for each connection. `refused`: the server did not accept the last one, get another. */
+  token(refused: boolean): string | Promise<string>;
+  /** A feed can't be continued: query everything again. It goes on after the cursor that you return, else after the event's. */
+  resync?(event: LiveEvent): string | void | Promise<string | void>;
+  onStatus?(status: LiveStatus): void;
+  /** For an environment without a global WebSocket. */
+  WebSocket?: new (url: string, protocol: string) => WebSocket;
+  /** The longest wait between two attempts, in milliseconds; 10,000 if left out. */
+  maxWait?: number;
+}
+export interface Live {
+  /** Follow a subscription until the returned function is called. Declare `$after`, and select `cursor` in each event. */
+  subscribe<Data = any>(request: LiveRequest, sink: LiveSink<Data>): () => void;
+  /** Complete all subscriptions and close the socket. */
+  close(): void;
+}
+/** The subscriptions can't go on: the token stays refused, or the client broke the protocol. */
+export class LiveClosed extends Error {
+  constructor(
+    readonly code: number,
+    reason: string,
+  ) {
+    super(reason || `closed with ${code}`);
+  }
+}
+
+interface Feed {
+  id: string;
+  request: LiveRequest;
+  sink: LiveSink;
+  /** The server can continue it after a cursor. */
+  resumes: boolean;
+  after: unknown;
+  seen: Set<string>;
+  attempts: number;
+  /** It starts later: its data is being loaded, or the server asked for a pause. */
+  held: boolean;
+}
+type Timer = ReturnType<typeof setTimeout> | undefined;
+
+const REFUSED = 4403;
+const TOO_MANY_MESSAGES = 1008;
+const BUSY = [1012, 1013];
+// Bugs of the client: a repeat would end in the same way.
+const FATAL = [4400, 4401, 4406, 4409, 4429];
+const PASSING = ["RATE_LIMITED", "SERVICE_UNAVAILABLE"];
+const MAX_REFUSALS = 3;
+const STABLE_MS = 5_000;
+const PING_MS = 20_000;
+const ANSWER_MS = 8_000;
+const SPREAD_MS = 2_000;
+const IDLE_MS = 500;
+const KEPT_CURSORS = 1_000;
+
+export function createLive(options: LiveOptions): Live {
+  const maxWait = options.maxWait ?? 10_000;
+  const feeds = new Map<string, Feed>();
+  let socket: WebSocket | undefined;
+  let opening = false;
+  let ready = false;
+  let readyAt = 0;
+  let attempts = 0;
+  let refusals = 0;
+  let closed = false;
+  let ids = 0;
+  let retry: Timer;
+  let idle: Timer;
+  let answer: Timer;
+  let reloading: Promise<string | undefined> | undefined;
+  let status: LiveStatus = "idle";
+
+  const report = (next: LiveStatus) => {
+    if (next !== status) options.onStatus?.((status = next));
+  };
+  const send = (message: object) => socket?.send(JSON.stringify(message));
+  // Half of the wait is random, so that clients that were cut together come back one by one.
+  const wait = (attempt: number) => Math.min(maxWait, 250 * 2 ** attempt) * (0.5 + Math.random() / 2);
+
+  async function open() {
+    clearTimeout(retry);
+    retry = undefined;
+    if (socket || opening || closed || feeds.size === 0) return;
+    opening = true;
+    report("connecting");
+    try {
+      const token = await options.token(refusals > 0);
+      if (!closed && feeds.size > 0) connect(token);
+    } catch (error) {
+      failAll(error);
+    } finally {
+      opening = false;
+    }
+  }
+
+  function connect(token: string) {
+    const made = (socket = new (options.WebSocket ?? WebSocket)(options.url, "graphql-transport-ws"));
+    const current = (run: (event: any) => void) => (event: unknown) => made === socket && run(event);
+    made.onopen = current(() => send({ type: "connection_init", payload: { Authorization: `Bearer ${token}` } }));
+    made.onmessage = current(({ data }) => received(JSON.parse(data)));
+    made.onclose = current(({ code, reason }) => lost(code, reason));
+    made.onerror = () => {}; // A close follows.
+    expectAnswer();
+  }
+
+  function received(message: { type: string; id?: string; payload?: any }) {
+    expectSilence();
+    if (message.type === "ping") send({ type: "pong" });
+    if (message.type === "connection_ack") {
+      ready = true;
+      readyAt = Date.now();
+      refusals = 0;
+      report("open");
+      for (const feed of feeds.values()) if (!feed.held) start(feed);
+    }
+    const feed = feeds.get(message.id ?? "");
+    if (!feed) return;
+    if (message.type === "next") next(feed, message.payload);
+    if (message.type === "error") failed(feed, message.payload);
+    if (message.type === "complete" && end(feed)) feed.sink.complete();
+  }
+
+  function start({ id, request, resumes, after }: Feed) {
+    const variables = resumes ? { ...request.variables, after } : request.variables;
+    send({ type: "subscribe", id, payload: { ...request, variables } });
+  }
+
+  function next(feed: Feed, result: LiveResult) {
+    const event = result.data ? (Object.values(result.data)[0] as LiveEvent | null) : null;
+    feed.attempts = 0;
+    if (feed.resumes && event?.__typename === "ResyncRequired" && options.resync) return resync(feed, event);
+    if (feed.resumes && event?.cursor) {
+      feed.after = event.cursor;
+      if (event.__typename !== "Subscribed") {
+        if (feed.seen.has(event.cursor)) return;
+        feed.seen.add(event.cursor);
+        if (feed.seen.size > KEPT_CURSORS) feed.seen.delete(feed.seen.values().next().value!);
+      }
+    }
+    feed.sink.next(result);
+  }
+
+  function failed(feed: Feed, errors: { extensions?: { code?: string } }[]) {
+    if (PASSING.includes(errors[0]?.extensions?.code ?? "")) {
+      hold(feed, new Promise((done) => setTimeout(done, wait(feed.attempts++))));
+    } else if (end(feed)) feed.sink.error(errors);
+  }
+
+  // A new id: what is still on its way for the old one is ignored.
+  function hold(feed: Feed, until: Promise<unknown>) {
+    feeds.delete(feed.id);
+    feed.id = `${++ids}`;
+    feed.held = true;
+    feeds.set(feed.id, feed);
+    void until.then(() => {
+      if (feeds.get(feed.id) !== feed) return;
+      feed.held = false;
+      if (ready) start(feed);
+    });
+  }
+
+  function resync(feed: Feed, event: LiveEvent) {
+    feed.seen.clear();
+    // Feeds of one account share its log: one new load serves all of them.
+    reloading ??= reload(event).finally(() => (reloading = undefined));
+    hold(feed, reloading.then((cursor) => (feed.after = cursor)));
+  }
+
+  async function reload(event: LiveEvent): Promise<string | undefined> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return (await options.resync!(event)) || event.cursor;
+      } catch {
+        await new Promise((done) => setTimeout(done, wait(attempt)));
+      }
+    }
+  }
+
+  /** Whether it was followed until now. */
+  function end(feed: Feed): boolean {
+    const was = feeds.get(feed.id) === feed && feeds.delete(feed.id);
+    if (feeds.size > 0) return was;
+    clearTimeout(retry);
+    clearTimeout(idle);
+    retry = undefined;
+    // Another feed may follow soon.
+    idle = setTimeout(() => {
+      drop();
+      report("idle");
+    }, IDLE_MS);
+    return was;
+  }
+
+  function failAll(error: unknown) {
+    drop();
+    const failing = [...feeds.values()];
+    feeds.clear();
+    report("idle");
+    for (const { sink } of failing) sink.error(error);
+  }
+
+  function drop() {
+    const old = socket;
+    socket = undefined;
+    ready = false;
+    for (const timer of [answer, retry, idle]) clearTimeout(timer);
+    retry = undefined;
+    old?.close(1000);
+  }
+
+  function lost(code: number, reason: string) {
+    const lived = ready ? Date.now() - readyAt : 0;
+    if (lived > STABLE_MS) attempts = 0;
+    drop();
+    if (code === REFUSED) refusals++;
+    if (FATAL.includes(code) || refusals > MAX_REFUSALS) return failAll(new LiveClosed(code, reason));
+    if (feeds.size === 0) return report("idle");
+    report("waiting");
+    const offline = globalThis.navigator?.onLine === false;
+    const spread = BUSY.includes(code) ? Math.random() * SPREAD_MS : 0;
+    const ended = code === REFUSED && attempts === 0;
+    const usual = spread + wait(attempts++);
+    retry = setTimeout(open, offline || code === TOO_MANY_MESSAGES ? maxWait : ended ? 0 : usual);
+  }
+
+  // A connection that a network has forgotten is never closed: without an answer it counts as lost.
+  function expectAnswer() {
+    clearTimeout(answer);
+    answer = setTimeout(() => lost(1006, "no answer"), ANSWER_MS);
+  }
+  function expectSilence() {
+    clearTimeout(answer);
+    answer = setTimeout(probe, PING_MS);
+  }
+  function probe() {
+    if (!ready) return;
+    send({ type: "ping" });
+    expectAnswer();
+  }
+  const wake = () => (ready ? probe() : void open());
+  globalThis.addEventListener?.("online", wake);
+  globalThis.addEventListener?.("offline", probe);
+
+  return {
+    subscribe(request, sink) {
+      const resumes = /\$after\b/.test(request.query);
+      const after = request.variables?.["after"];
+      const feed: Feed = { id: `${++ids}`, request, sink, resumes, after, seen: new Set(), attempts: 0, held: false };
+      // A query or mutation would be repeated on each reconnect.
+      if (closed || !/\bsubscription\b/.test(request.query)) {
+        sink.error(new LiveClosed(0, closed ? "closed" : "Only subscriptions: send queries and mutations over HTTP"));
+        return () => {};
+      }
+      clearTimeout(idle);
+      feeds.set(feed.id, feed);
+      if (ready) start(feed);
+      else if (!retry) void open();
+      return () => {
+        const { id, held } = feed;
+        if (end(feed) && ready && !held) send({ type: "complete", id });
+      };
+    },
+    close() {
+      closed = true;
+      globalThis.removeEventListener?.("online", wake);
+      globalThis.removeEventListener?.("offline", probe);
+      drop();
+      const ending = [...feeds.values()];
+      feeds.clear();
+      report("closed");
+      for (const { sink } of ending) sink.complete();
+    },
+  };
+}
