@@ -4,7 +4,16 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 import strawberry
-from graphql import GraphQLError
+from graphql import (
+    GraphQLArgument,
+    GraphQLError,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    Undefined,
+)
 from graphql.validation import ASTValidationRule, NoSchemaIntrospectionCustomRule
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
@@ -22,6 +31,7 @@ class Schema(strawberry.Schema):
 
     def __init__(self, *args: Any, documents: Documents, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _omit_null_defaults(self._schema)
         self.documents = documents
 
     def use(self, plans: PlannedExecution) -> None:
@@ -32,6 +42,19 @@ class Schema(strawberry.Schema):
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         log_errors(errors, execution_context)
+
+
+def _omit_null_defaults(schema: GraphQLSchema) -> None:
+    """Drop defaults of null. What is left out then gets the Python default, which is None, too."""
+    for kind in schema.type_map.values():
+        inputs: list[GraphQLArgument | GraphQLInputField] = []
+        if isinstance(kind, GraphQLInputObjectType):
+            inputs = list(kind.fields.values())
+        elif isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            inputs = [argument for field in kind.fields.values() for argument in field.args.values()]
+        for given in inputs:
+            if given.default_value is None:
+                given.default_value = Undefined
 
 
 def schema_options(

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from graphql import (
@@ -15,6 +16,7 @@ from graphql import (
     GraphQLObjectType,
     GraphQLSchema,
     build_schema,
+    introspection_from_schema,
 )
 from graphql.utilities import find_breaking_changes
 
@@ -88,6 +90,17 @@ def test_the_committed_file_is_what_the_code_gives(file: Path, schema: Schema) -
 @pytest.mark.parametrize("schema", [SCHEMA, VISITOR_SCHEMA], ids=["team", "visitor"])
 def test_everything_is_described(schema: Schema) -> None:
     assert names_without_description(schema._schema) == []
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, VISITOR_SCHEMA], ids=["team", "visitor"])
+def test_no_default_is_null(schema: Schema) -> None:
+    """Explorers show a default as if it were a chosen value."""
+    assert "= null" not in schema.as_str()
+    shown: Any = introspection_from_schema(schema._schema)["__schema"]["types"]
+    fields = [field for kind in shown for field in (*(kind["fields"] or ()), *(kind["inputFields"] or ()))]
+    given = [*fields, *(argument for field in fields for argument in field.get("args", ()))]
+    assert [one["name"] for one in given if one.get("defaultValue") == "null"] == []
+    assert any(one.get("defaultValue") == "false" for one in given)
 
 
 def test_every_refusal_of_a_visitor_has_its_code_in_the_visitors_api() -> None:
