@@ -34,6 +34,7 @@ from services.core.configuration import Configuration
 from services.core.event_hub import Hub
 from services.payments import checkout_reads
 from services.sandbox import webhooks as sandbox_webhooks
+from services.team import limits as team_limits
 from services.web_chat import visits
 from settings import Settings
 from web import (
@@ -46,6 +47,7 @@ from web import (
     pages,
     phone,
     site,
+    team_pages,
     unsubscribe,
     webhooks,
     widget,
@@ -172,6 +174,7 @@ async def running(settings: Settings, *, jobs_too: bool | None = None) -> AsyncI
         stack.push_async_callback(checkout_reads.aclose)
         stack.push_async_callback(login.aclose)
         stack.push_async_callback(visits.aclose)
+        stack.push_async_callback(team_limits.aclose)
         bus = await open_bus(settings.events_url)
         stack.push_async_callback(bus.aclose)
         hub = Hub(bus, event_log.read, event_log.heads)
@@ -196,6 +199,7 @@ def _routes(settings: Settings, graphql: GraphQLView, widget_graphql: GraphQLVie
         *index.routes,
         *checkout_pages.routes,
         *unsubscribe.routes,
+        *team_pages.routes,
         *webhooks.routes,
         *widget.routes,
         *attachments.routes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from email.utils import parseaddr
 from functools import cached_property
 from typing import Literal
 from urllib.parse import urlsplit
@@ -140,6 +141,33 @@ class Settings(BaseSettings):
         default="120/minute", description="Web chat: visits begun and messages written per client address."
     )
     widget_visitor_limit: str = Field(default="30/minute", description="Web chat: messages written per visitor.")
+    token_limit: str = Field(
+        default="20/minute",
+        description="Uses of links of invitations, password resets and new addresses per client network.",
+    )
+    invitation_limit: str = Field(
+        default="100/day", description="Invitations of one account, repeated ones included: each sends an email."
+    )
+    smtp_host: str = Field(
+        default="",
+        description="Mail server of this installation, for invitations and password resets. Without one, inviteUser returns the link"
+        " and no password can be reset by email.",
+    )
+    smtp_port: int = Field(
+        default=0, ge=0, le=65535, description="Its port. 0: 587, for SMTP_SECURITY=tls 465, for none 25."
+    )
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="`starttls`, `tls` from the start, or `none`."
+    )
+    smtp_username: str = Field(default="", description="Name to log in with. Empty: no login.")
+    smtp_password: str = Field(default="", description="Password to log in with.")
+    smtp_from: str = Field(
+        default="",
+        description="Sender of these emails: `paythread@example.com` or `Paythread <paythread@example.com>`.",
+    )
+    inbox_url: str = Field(
+        default="", description="Address of your inbox: pages of invitations and password resets lead there."
+    )
     monitor_token: str = Field(
         default="",
         description="Bearer token for /metrics and the details of /readyz. Without one they are open, and closed in production.",
@@ -228,6 +256,12 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"ALLOWED_ORIGINS: {origin!r} is no origin; use scheme://host or scheme://host:port, without a path."
                 )
+        if self.smtp_host and re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", parseaddr(self.smtp_from)[1]) is None:
+            raise ValueError("SMTP_FROM: the mail server of SMTP_HOST needs a sender, such as paythread@example.com.")
+        if self.smtp_host and self.smtp_security == "none" and self.smtp_password:
+            raise ValueError("SMTP_SECURITY: a password is sent only with starttls or tls.")
+        if self.inbox_url and not self.inbox_url.startswith(("https://", "http://")):
+            raise ValueError("INBOX_URL: use an absolute https:// address.")
         for entry in self.private_hosts:
             # A host without a final dot, IPv6 in brackets; then a port or all ports.
             if re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\s/:@?#*\[\]]*[^\s/:@?#*\[\].])(:(\d{1,5}|\*))?", entry) is None:

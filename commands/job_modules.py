@@ -20,7 +20,7 @@ from services.payments import (
     voids,
 )
 from services.sandbox import channels, fees, hosted_page, scenarios, webhooks
-from services.team import assignments
+from services.team import assignments, invitations, mailing
 from services.web_chat import visits
 
 JOB_MODULES: Final[tuple[ModuleType, ...]] = (
@@ -51,5 +51,7 @@ JOB_MODULES: Final[tuple[ModuleType, ...]] = (
     scenarios,
     webhooks,
     assignments,
+    invitations,
+    mailing,
     visits,
 )

@@ -272,6 +272,12 @@ class LastOwner(Refusal):
     code = "LAST_OWNER"
 
 
+class LinkInvalid(Refusal):
+    """This link is not valid, or no longer: ask for a new one."""
+
+    code = "LINK_INVALID"
+
+
 class SignInFailed(Refusal):
     """Email address or password is wrong."""
 

@@ -19,6 +19,7 @@ PREFIXES: dict[str, str] = {
     "Channel": "chn",
     "Notification": "ntf",
     "ApiKey": "key",
+    "Invitation": "inv",
     "Viewer": "vwr",
     "DashboardFigures": "dash",
 }

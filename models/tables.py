@@ -20,6 +20,7 @@ partial unique: activity_card (payment_request_id) WHERE kind = 'PAYMENT_REQUEST
 partial unique: processor_connection (account_id) WHERE is_default AND connected
 partial unique: money_fact (account_id, kind, external_id, outcome) WHERE processor_connection_id IS NULL
 partial unique: money_fact (processor_connection_id, kind, external_id, outcome) WHERE kind <> 'DISPUTE'; with occurred_at for disputes
+partial unique: invitation (account_id, email) WHERE accepted_at IS NULL AND revoked_at IS NULL
 partial index: job (due_at) WHERE status IN ('queued', 'running')
 partial index: checkout_session (next_check_at) WHERE next_check_at IS NOT NULL
 partial index: message (channel_connection_id, relay_id) WHERE relay_id IS NOT NULL
@@ -148,6 +149,27 @@ class RefreshToken(TenantRow):
     class Meta:
         table = "refresh_token"
         indexes = (("family_id",), ("user_id",))
+
+
+class Invitation(TenantRow):
+    """Only the token's SHA-256 is stored."""
+
+    email = fields.CharField(max_length=254)  # lower case
+    name = fields.CharField(max_length=120, null=True)
+    role = fields.CharField(max_length=10)
+    token_hash = fields.CharField(max_length=64, unique=True)
+    invited_by_id = fields.UUIDField(null=True)  # null: an API key or the command line
+    expires_at = fields.DatetimeField()
+    accepted_at = fields.DatetimeField(null=True)
+    user_id = fields.UUIDField(null=True)  # who accepted
+    revoked_at = fields.DatetimeField(null=True)
+    emailed_at = fields.DatetimeField(null=True)  # the newest token
+    email_error = fields.CharField(max_length=300, null=True)
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        table = "invitation"
+        indexes = (("account_id", "id"),)
 
 
 class ApiKey(TenantRow):

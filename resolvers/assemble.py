@@ -31,8 +31,8 @@ SHARING = Sharing(
     ends=lambda event: isinstance(event, ResyncRequired),
 )
 
-# Allowed once per operation: signIn costs a password hash of 150 ms, refreshSession a row lock, and neither needs a credential.
-ONCE = frozenset({"signIn", "refreshSession"})
+# Allowed once per operation: a password hash takes 150 ms, refreshSession a row lock, and most of these need no credential.
+ONCE = frozenset({"signIn", "refreshSession", "acceptInvitation"})
 
 
 def build_schema(

@@ -14,6 +14,7 @@ from schema.account import Account, ApiKey, PaymentRequestDefaults, User, Viewer
 from schema.connections import (
     CONTACTS,
     CONVERSATIONS,
+    INVITATIONS,
     LARGEST_PAGE,
     NOTIFICATIONS,
     PAYMENT_REQUESTS,
@@ -35,6 +36,7 @@ from schema.notification import NotificationConnection
 from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
 from schema.scalars import Node
+from schema.team import InvitationConnection
 from services.payments import payment_requests, request_sending
 
 Search = Annotated[
@@ -80,6 +82,16 @@ class Query:
     @field("The account's API keys, oldest first. For owners: null with FORBIDDEN for others.")
     async def api_keys(self, info: Info) -> list[ApiKey] | None:
         return [ApiKey.from_row(row) for row in await access(info).api_keys()]
+
+    @field(
+        "The account's invitations, newest first. For owners and admins, and keys that may manage keys: null with"
+        " FORBIDDEN for others."
+    )
+    async def invitations(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> InvitationConnection | None:
+        page = INVITATIONS.page(first=first, after=after, last=last, before=before)
+        return InvitationConnection.from_slice(await access(info).invitations(page))
 
     @field("One contact; null when there is none with this id.")
     async def contact(

@@ -495,6 +495,10 @@ class UserErrorCode(Enum):
     LAST_OWNER = value(
         "LAST_OWNER", description="The account's last active OWNER stays: make another user OWNER first."
     )
+    LINK_INVALID = value(
+        "LINK_INVALID",
+        description="The token of an emailed link is unknown, used, revoked or expired: always the same error.",
+    )
     SIGN_IN_FAILED = value("SIGN_IN_FAILED", description="Email address, password or refresh token is wrong.")
     RATE_LIMITED = value("RATE_LIMITED", description="Too many attempts: wait.")
     IDEMPOTENCY_CONCURRENT_REQUEST = value(

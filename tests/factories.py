@@ -75,6 +75,18 @@ async def api_key(of: tables.Account, token: str, **overrides: Any) -> tables.Ap
     return await tables.ApiKey.create(**values | overrides)
 
 
+async def invitation(of: tables.Account, **overrides: Any) -> tables.Invitation:
+    n = next(_numbers)
+    values: dict[str, Any] = {
+        "account_id": of.id,
+        "email": f"invited-{n}@example.test",
+        "role": "AGENT",
+        "token_hash": vault.digest(f"invitation {n}"),
+        "expires_at": datetime.now(UTC) + timedelta(days=7),
+    }
+    return await tables.Invitation.create(**values | overrides)
+
+
 async def contact(of: tables.Account, **overrides: Any) -> tables.Contact:
     """A contact without addresses and without a conversation."""
     n = next(_numbers)

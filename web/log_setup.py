@@ -35,6 +35,7 @@ OURS: Final = ("web", "resolvers", "schema", "services", "models", "integrations
 # Secrets in libraries' texts: link tokens, queries, bearers, passwords in server addresses.
 _SECRETS: Final = (
     (re.compile(r"(/(?:p|unsubscribe|attachments|sandbox/pay)/)(?!\{)[^/\s\"'?<>]+"), r"\1…"),
+    (re.compile(r"(/(?:join|reset-password|confirm-email)#)[^\s\"'<>]+"), r"\1…"),
     (re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*"), "?…"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[^\s\"']+"), r"\1 …"),
     (re.compile(r"\b(?:ptk_[\w-]+|eyJ[\w-]+\.[\w.-]+)"), "…"),

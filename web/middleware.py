@@ -31,6 +31,7 @@ BODY_LIMITS: Final = (
     ("/inbound/", CALLBACK_LIMIT),
     ("/p/", 4 * 1024),
     ("/unsubscribe/", 4 * 1024),
+    ("/join", 4 * 1024),
     ("/widget/", 32 * 1024),
     ("/demo/", 16 * 1024),
     ("/sandbox/pay/", 4 * 1024),

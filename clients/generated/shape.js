@@ -41,6 +41,7 @@ export const shape = {
       "ThreadItemAdded"
     ],
     "MutationPayload": [
+      "AcceptInvitationPayload",
       "AssignConversationPayload",
       "CloseConversationPayload",
       "ConfigureProcessorPayload",
@@ -54,6 +55,7 @@ export const shape = {
       "DisconnectProcessorPayload",
       "EnableUserPayload",
       "FollowConversationPayload",
+      "InviteUserPayload",
       "MarkConversationReadPayload",
       "MarkNotificationsReadPayload",
       "MergeContactsPayload",
@@ -63,9 +65,11 @@ export const shape = {
       "RefundPaymentPayload",
       "ReleasePaymentLinkPayload",
       "ReopenConversationPayload",
+      "ResendInvitationPayload",
       "ResendMessagePayload",
       "ResolveMismatchPayload",
       "RevokeApiKeyPayload",
+      "RevokeInvitationPayload",
       "RotateIdentitySecretPayload",
       "RunSandboxScenarioPayload",
       "SaveDraftPayload",
@@ -90,6 +94,7 @@ export const shape = {
       "Conversation",
       "ConversationChannel",
       "DashboardFigures",
+      "Invitation",
       "Message",
       "Notification",
       "Payment",
@@ -99,7 +104,7 @@ export const shape = {
       "Viewer"
     ],
     "NotificationEvent": ["NotificationAdded", "NotificationsRead", "ResyncRequired", "Subscribed"],
-    "SessionPayload": ["RefreshSessionPayload", "SignInPayload"],
+    "SessionPayload": ["AcceptInvitationPayload", "RefreshSessionPayload", "SignInPayload"],
     "ThreadItem": ["ActivityCard", "Message"],
     "UserError": ["AmountLimitError", "ConflictError", "FieldError", "RateLimitError", "RefundLimitError", "WindowClosedError"]
   },
@@ -129,6 +134,7 @@ export const shape = {
     "WindowClosedError"
   ],
   "keyless": [
+    "AcceptInvitationPayload",
     "AccountUpdated",
     "AmountLimitError",
     "AssignConversationPayload",
@@ -163,6 +169,9 @@ export const shape = {
     "EnableUserPayload",
     "FieldError",
     "FollowConversationPayload",
+    "InvitationConnection",
+    "InvitationEdge",
+    "InviteUserPayload",
     "MarkConversationReadPayload",
     "MarkNotificationsReadPayload",
     "MergeContactsPayload",
@@ -191,10 +200,12 @@ export const shape = {
     "RefundPaymentPayload",
     "ReleasePaymentLinkPayload",
     "ReopenConversationPayload",
+    "ResendInvitationPayload",
     "ResendMessagePayload",
     "ResolveMismatchPayload",
     "ResyncRequired",
     "RevokeApiKeyPayload",
+    "RevokeInvitationPayload",
     "RotateIdentitySecretPayload",
     "RunSandboxScenarioPayload",
     "SaveDraftPayload",
@@ -281,6 +292,16 @@ export const shape = {
       "nodes": ["Conversation"],
       "keyArgs": ["search", "closed"],
       "by": "lastActivityAt",
+      "descending": true
+    },
+    "Query.invitations": {
+      "parent": "Query",
+      "field": "invitations",
+      "connection": "InvitationConnection",
+      "edge": "InvitationEdge",
+      "nodes": ["Invitation"],
+      "keyArgs": [],
+      "by": "createdAt",
       "descending": true
     },
     "Query.notifications": {

@@ -148,6 +148,12 @@ class Loaders(AccountScope):
         """For all viewers: its type hides what they may not see."""
         return await self._api_keys.load(id)
 
+    async def invitation(self, id: UUID) -> tables.Invitation | None:
+        """None for viewers who may not invite."""
+        if not self.viewer.may("invite"):
+            return None
+        return await tables.Invitation.get_or_none(id=id, account_id=self._account_id)
+
     async def channel(self, id: UUID) -> tables.ChannelConnection | None:
         return next((row for row in await self.channels() if row.id == id), None)
 

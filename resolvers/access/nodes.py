@@ -20,6 +20,7 @@ from schema.notification import Notification
 from schema.payment import Payment
 from schema.payment_request import PaymentRequest
 from schema.scalars import Node
+from schema.team import Invitation
 from schema.thread import ActivityCard, Message
 from services.core.actors import UNKNOWN_NAME, ActorRef
 from services.payments.dashboard import Board
@@ -123,5 +124,6 @@ _FINDERS: dict[str, Callable[[Nodes, UUID], Awaitable[Node | None]]] = {
     "card": _finder(Nodes.card, ActivityCard.from_row),
     "pr": _finder(Nodes.visible_request, PaymentRequest.from_row),
     "pay": Nodes.payment_node,
+    "inv": _finder(Nodes.invitation, Invitation.from_row),
     "ntf": _finder(Nodes.notification, Notification.from_row),
 }

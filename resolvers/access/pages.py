@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from models import database, searching, tables
@@ -17,10 +17,12 @@ from resolvers.access.rows import columns_of_both
 from resolvers.access.scope import AccountScope
 from schema.connections import LARGEST_COUNT, Page, Slice
 from schema.context import RequestFilter
-from schema.failures import bad_request
+from schema.failures import ApiError, bad_request
 from services.core import merged_rows
 from services.lists import filters, searches
 from services.lists.sql import OVERDUE, OVERDUE_OF_CONTACTS
+
+COUNTED: Final = 10_000
 
 R = TypeVar("R", bound=tables.Row)
 
@@ -69,6 +71,17 @@ class Pages(AccountScope):
             return page.cut([])
         where = "account_id = ? AND user_id = ?"
         return await self._page(tables.Notification, page, where, [self._account_id, self.viewer.user_id])
+
+    async def invitations(self, page: Page) -> Slice[tables.Invitation]:
+        if not self.viewer.may("invite"):
+            raise ApiError("FORBIDDEN", "Your role does not allow this.")
+        return await self._page(tables.Invitation, page, "account_id = ?", [self._account_id])
+
+    async def invitations_count(self) -> int | None:
+        counted = f"SELECT 1 FROM invitation WHERE account_id = ? LIMIT {COUNTED + 1}"  # noqa: S608 (constant)
+        found = await database.rows(f"SELECT count(*) AS n FROM ({counted}) AS c", self._account_id)  # noqa: S608 (constant)
+        count = int(found[0]["n"])
+        return count if count <= COUNTED else None
 
     async def _page(self, model: type[R], page: Page, where: str, values: Sequence[object]) -> Slice[R]:
         sql = f"SELECT {columns(model)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)

@@ -25,7 +25,7 @@ from services.accounts import api_keys, authentication, login, sessions
 S = TypeVar("S", bound=SessionPayload)
 
 
-async def _session(payload: type[S], tokens: sessions.Tokens) -> S:
+async def session(payload: type[S], tokens: sessions.Tokens) -> S:
     actor = await authentication.authenticate(tokens.access_token)
     row = await Access(actor, None).user(tokens.user_id) if actor is not None else None
     if row is None:
@@ -47,7 +47,7 @@ class SignInMutations:
     ) -> SignInPayload:
         address = info.context.client_address
         tokens = await login.sign_in(input.email, input.password, client_address=address)
-        return await _session(SignInPayload, tokens)
+        return await session(SignInPayload, tokens)
 
     @mutation(
         "Exchange a refresh token for a new access token. A refresh token works once; using it twice ends the"
@@ -57,7 +57,7 @@ class SignInMutations:
     async def refresh_session(
         self, info: Info, input: Annotated[RefreshSessionInput, strawberry.argument(description="The refresh token.")]
     ) -> RefreshSessionPayload:
-        return await _session(RefreshSessionPayload, await sessions.refresh(input.refresh_token))
+        return await session(RefreshSessionPayload, await sessions.refresh(input.refresh_token))
 
     @mutation("End the viewer's sign-in: its refresh token and, within seconds, its access token.")
     async def sign_out(

@@ -5,10 +5,49 @@ from __future__ import annotations
 import strawberry
 
 from schema.describe import limited
+from schema.inputs.descriptions import OPTIONAL_KEY
 from schema.scalars import Role
-from services.accounts import accounts
+from services.accounts import accounts, login
+from services.core import validation
+from services.team import invitations
+
+NEW_PASSWORD = limited(f"The password: at least {accounts.PASSWORD_LEAST} characters.", login.PASSWORD_LIMIT)
 
 _USER = "The user."
+_INVITATION = "The invitation."
+
+
+@strawberry.input(description="Whom to invite.")
+class InviteUserInput:
+    idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
+    email: str = strawberry.field(
+        description=limited("The address that the person will sign in with.", validation.EMAIL_LIMIT)
+    )
+    name: str | None = strawberry.field(
+        default=None,
+        description=limited("The person's name; left out: the person gives it.", accounts.NAME_LIMIT),
+    )
+    role: Role = strawberry.field(description="The role that the person will have.")
+
+
+@strawberry.input(description="The invitation to send again.")
+class ResendInvitationInput:
+    invitation_id: strawberry.ID = strawberry.field(description=_INVITATION)
+
+
+@strawberry.input(description="The invitation to revoke.")
+class RevokeInvitationInput:
+    invitation_id: strawberry.ID = strawberry.field(description=_INVITATION)
+
+
+@strawberry.input(description="What the invited person gives.")
+class AcceptInvitationInput:
+    token: str = strawberry.field(description=limited("What follows # in the link.", invitations.TOKEN_LIMIT))
+    name: str | None = strawberry.field(
+        default=None,
+        description=limited("The person's name; left out: the one of the invitation.", accounts.NAME_LIMIT),
+    )
+    password: str = strawberry.field(description=NEW_PASSWORD)
 
 
 @strawberry.input(description="What to change about a user; fields left out stay.")

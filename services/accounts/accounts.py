@@ -11,7 +11,7 @@ from tortoise.exceptions import IntegrityError
 
 from integrations.phones import normalise_phone
 from models import database, locales, time_zones
-from models.errors import AlreadyUsed, CurrencyNotSupported, Invalid, NotFound, Refusals
+from models.errors import AlreadyUsed, Blank, CurrencyNotSupported, Invalid, NotFound, Refusals
 from models.ids import public_id, uuid7
 from models.money import CURRENCIES
 from models.tables import Account, User
@@ -93,20 +93,30 @@ async def update_account(actor: Actor, *, changes: Mapping[str, object]) -> Acco
 
 async def user_values(*, email: str, name: str, role: str, password: str) -> dict[str, Any]:
     """Raises: Blank, TooLong, Invalid."""
-    address = validation.email(email, field="email")
-    if address is None:
-        validation.required(email, limit=validation.EMAIL_LIMIT, field="email")
-        raise AssertionError("blank was refused")
+    address = required_email(email)
     title = validation.required(name, limit=NAME_LIMIT, field="name")
     if role not in ROLES:
         raise Invalid("This is not a role.", field="role")
     return {"email": address, "name": title, "role": role, "password_hash": await hashed_password(password)}
 
 
-async def hashed_password(password: str) -> str:
+def required_email(email: str, *, field: str = "email") -> str:
+    """Lower case. Raises: Blank, Invalid, TooLong."""
+    address = validation.email(email, field=field)
+    if address is None:
+        raise Blank(field=field)
+    return address
+
+
+def require_password(password: str, *, field: str = "password") -> None:
     """Raises: Invalid (length)."""
     if not PASSWORD_LEAST <= len(password) <= PASSWORD_LIMIT:
-        raise Invalid(f"Use {PASSWORD_LEAST} to {PASSWORD_LIMIT} characters.", field="password")
+        raise Invalid(f"Use {PASSWORD_LEAST} to {PASSWORD_LIMIT} characters.", field=field)
+
+
+async def hashed_password(password: str) -> str:
+    """Raises: Invalid (length)."""
+    require_password(password)
     return await hash_password(password)
 
 

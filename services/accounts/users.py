@@ -1,6 +1,6 @@
 """An account's users; one active OWNER stays.
 
-Locks: the user's row, then the account's.
+Locks: the user's row, then invitations, then the account's.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tortoise.exceptions import IntegrityError
 
 from models.errors import AlreadyUsed, Invalid, LastOwner, NotFound, Refusals
 from models.ids import public_id, uuid7
-from models.tables import Account, User
+from models.tables import Account, Invitation, User
 from services.accounts import accounts, credential_cache, sessions
 from services.core import audit_log, jobs, validation
-from services.core.permissions import ROLES, Actor
+from services.core.permissions import ROLES, Actor, allows, invites
 from services.core.unit_of_work import Change, change
 
 UPDATED: Final = "user.updated"  # the event
@@ -80,6 +80,7 @@ async def disable(actor: Actor, user_id: UUID) -> User:
     actor.require("keys")
     async with _changing(actor, user_id) as (changed, user):
         if user.disabled_at is None:
+            await _revoke_invitations(user, None)
             await _require_other_owner(user, field="id")
             await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
             await sessions.revoke_all(user.id)
@@ -131,7 +132,6 @@ async def _changing(
         refusals.raise_any()
         if user is None:
             raise AssertionError("a missing user was refused")
-        await Account.filter(id=actor.account_id).select_for_update(no_key=True).get()
         yield changed, user
     credential_cache.forget()
 
@@ -145,15 +145,25 @@ async def _rename(changed: Change, actor: Actor, user: User, name: str) -> None:
 async def _set_role(changed: Change, actor: Actor, user: User, role: str) -> None:
     if role == user.role:
         return
+    await _revoke_invitations(user, role)
     if role != "OWNER":
         await _require_other_owner(user, field="role")
     await User.filter(id=user.id).update(role=role)
     await record(changed, actor, user, "user.role_changed", {"from": user.role, "to": role})
 
 
+async def _revoke_invitations(user: User, role: str | None) -> None:
+    # Else a person who lost a role would keep a way back to it.
+    open_ones = Invitation.filter(account_id=user.account_id, invited_by_id=user.id, accepted_at=None, revoked_at=None)
+    lost = [invited for invited in ROLES if role is None or not allows(role, invites(invited))]
+    await open_ones.filter(role__in=lost).update(revoked_at=datetime.now(UTC))
+
+
 async def _require_other_owner(user: User, *, field: str) -> None:
     if user.role != "OWNER" or user.disabled_at is not None:
         return
+    # Of two owners who remove each other, the second sees what the first did.
+    await Account.filter(id=user.account_id).select_for_update(no_key=True).get()
     others = User.filter(account_id=user.account_id, role="OWNER", disabled_at=None).exclude(id=user.id)
     if not await others.exists():
         raise LastOwner(field=field)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Generic, TypeVar
 
 from integrations.base import Environment
+from integrations.operator_mail import MailServer
 from settings import Settings
 
 Part = TypeVar("Part")
@@ -30,6 +31,13 @@ class WidgetLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeamLimits:
+    tokens_per_address: str
+    invitations: str
+    redis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     environment: Environment  # for channels and processors; its `public_url` is the base of our links
     sandbox_open: bool
@@ -38,6 +46,9 @@ class Configuration:
     refresh_token_life: timedelta
     login_limits: LoginLimits
     widget_limits: WidgetLimits
+    team_limits: TeamLimits
+    mail_server: MailServer | None  # of the installation
+    inbox_url: str  # empty: unknown
     checkout_first_check: timedelta  # after a checkout is opened, or the contact returns
     checkout_read_every: timedelta  # between later reads of a checkout that is not final
     page_reads_every: timedelta = timedelta(seconds=2)  # a page reads a checkout again after this
@@ -69,10 +80,30 @@ class Configuration:
                 per_visitor=settings.widget_visitor_limit,
                 redis=settings.limits_redis,
             ),
+            team_limits=TeamLimits(
+                tokens_per_address=settings.token_limit,
+                invitations=settings.invitation_limit,
+                redis=settings.limits_redis,
+            ),
+            mail_server=_mail_server(settings),
+            inbox_url=settings.inbox_url,
             checkout_first_check=timedelta(seconds=settings.sweeper_first_check_s),
             checkout_read_every=timedelta(seconds=settings.sweeper_every_s),
             group_commit=settings.group_commit,
         )
+
+
+def _mail_server(settings: Settings) -> MailServer | None:
+    if not settings.smtp_host:
+        return None
+    return MailServer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        security=settings.smtp_security,
+        username=settings.smtp_username,
+        password=settings.smtp_password,
+        sender=settings.smtp_from,
+    )
 
 
 _current: Configuration | None = None

@@ -12,7 +12,7 @@ from services.core.actors import PAYTHREAD, ActorRef, user
 
 # AGENT writes and requests payments; refunds and settings need ADMIN or OWNER.
 _AGENT = frozenset({"read", "message", "request_payment"})
-_ADMIN = _AGENT | {"settings", "refund"}
+_ADMIN = _AGENT | {"settings", "refund", "invite"}  # to the roles AGENT and VIEWER
 _PERMISSIONS: dict[str, frozenset[str]] = {
     "OWNER": _ADMIN | {"keys"},  # API keys and users
     "ADMIN": _ADMIN,
@@ -24,6 +24,11 @@ ROLES = tuple(_PERMISSIONS)
 
 def allows(role: str, permission: str) -> bool:
     return permission in _PERMISSIONS.get(role, frozenset())
+
+
+def invites(role: str) -> str:
+    """The permission to invite a user of this role."""
+    return "keys" if "settings" in _PERMISSIONS.get(role, frozenset()) else "invite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,7 @@ class Actor:
 
     def may(self, permission: str) -> bool:
         # A leaked API key must not create others, unless a person allowed it to manage keys.
-        if permission == "keys" and self.kind == "api_key" and not self.manages_keys:
+        if permission in ("keys", "invite") and self.kind == "api_key" and not self.manages_keys:
             return False
         return allows(self.role, permission)
 

@@ -232,6 +232,8 @@ def environment(port: int, database_url: str, events_url: str, **more: str) -> d
         "LOG_LEVEL": "error",
         "LOGIN_LIMIT": "1000/minute",
         "LOGIN_ADDRESS_LIMIT": "1000/minute",
+        "TOKEN_LIMIT": "1000/minute",
+        "INVITATION_LIMIT": "1000/minute",
         "GRAPHQL_LIMIT": "2000",
         "WIDGET_ADDRESS_LIMIT": "1000/minute",
         "WIDGET_VISITOR_LIMIT": "1000/minute",

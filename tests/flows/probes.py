@@ -295,6 +295,7 @@ ID_KINDS = {
     "paymentId": "payment",
     "tellContactOn": "channel",
     "userId": "user",
+    "invitationId": "invitation",
     "apiKeyId": "apiKey",
     "messageId": "lost",
     "mergedContactId": "twin",
@@ -388,6 +389,8 @@ async def furnish(team: Team, *, mark: str) -> House:
     mate = await users.add(
         owner, email=f"{harness.key()}@example.com", name=f"Mate {mark}", role="AGENT", password=PASSWORD
     )
+    invitation, _ = await invite(team, f"Nora {mark}")
+    listed = await team.product.gql("{ invitations(first: 1) { edges { cursor } } }", token=team.owner)
     thread = seen["conversation"]["thread"]
     by_type = {item["__typename"]: item["id"] for item in thread["nodes"] if item["id"] != lost}
     house.ids = {
@@ -396,6 +399,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "viewer": seen["viewer"]["id"],
         "dashboard": seen["dashboard"]["id"],
         "mate": public_id("usr", mate.id),
+        "invitation": invitation,
         "apiKey": key["apiKey"]["id"],
         "contact": maria["id"],
         "twin": ben["id"],
@@ -418,8 +422,19 @@ async def furnish(team: Team, *, mark: str) -> House:
         "conversations": seen["conversations"]["edges"][0]["cursor"],
         "paymentRequests": seen["paymentRequests"]["edges"][0]["cursor"],
         "notifications": seen["notifications"]["edges"][0]["cursor"],
+        "invitations": listed["invitations"]["edges"][0]["cursor"],
     }
     return house
+
+
+async def invite(team: Team, name: str) -> tuple[str, str]:
+    """The id and the token of a new invitation."""
+    given = {"email": f"{harness.key()}@example.com", "name": name, "role": "AGENT"}
+    document = (
+        f"mutation($input: InviteUserInput!) {{ inviteUser(input: $input) {{ link invitation {{ id }} {d.ERRORS} }} }}"
+    )
+    made = await team.product.ok(document, given, token=team.owner)
+    return str(made["invitation"]["id"]), str(made["link"]).partition("#")[2]
 
 
 async def lose(team: Team, contact: dict[str, Any]) -> str:
@@ -460,6 +475,7 @@ class World(House):
     off: dict[str, str] = field(default_factory=dict)  # channels: disconnected, outside their window …
     used_key: str = ""
     by_hand: str = ""  # a payment that was recorded by hand
+    invitation_token: str = ""
     twin: str = ""  # the name of the contact that `right` merges
 
 
@@ -591,6 +607,10 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "disconnectProcessor": {"processorId": w.stripe},
         "disconnectChannel": {"channelId": w.off["twilio"]},
         "revokeApiKey": {"apiKeyId": w.ids["apiKey"]},
+        "inviteUser": {"idempotencyKey": key(), "email": f"{key()}@example.com", "name": "Nora", "role": "AGENT"},
+        "resendInvitation": {"invitationId": w.ids["invitation"]},
+        "revokeInvitation": {"invitationId": w.ids["invitation"]},
+        "acceptInvitation": {"token": w.invitation_token, "name": "Nora", "password": PASSWORD},
         "updateUser": {"userId": w.ids["mate"], "name": "Mate", "role": "VIEWER"},
         "disableUser": {"userId": w.ids["mate"]},
         "enableUser": {"userId": w.ids["mate"]},
@@ -687,6 +707,8 @@ async def refill(w: World) -> None:
     twin = await w.product.ok(d.CREATE_CONTACT, {"name": w.twin, "email": f"{w.twin}@example.com"}, token=w.team.agent)
     w.ids["twin"] = twin["contact"]["id"]
     w.ids["apiKey"] = (await new_key(w.team, "VIEWER"))["apiKey"]["id"]
+    w.ids["invitation"], _ = await invite(w.team, "Nora")
+    _, w.invitation_token = await invite(w.team, "Nora")
 
 
 async def _held(w: World) -> dict[str, Any]:

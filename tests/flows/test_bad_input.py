@@ -91,12 +91,16 @@ LIMITS = {
     "connectChannel.input.sender": 254,
     "connectChannel.input.credentials.value": 1000,
     "updateUser.input.name": 120,
+    "inviteUser.input.email": 254,
+    "inviteUser.input.name": 120,
+    "acceptInvitation.input.name": 120,
 }
 # Texts with another answer than TOO_LONG, BLANK or INVALID: what they are is a secret, or only looked up.
 LOOKED_UP = {
     "signIn.input.email": "SIGN_IN_FAILED",
     "signIn.input.password": "SIGN_IN_FAILED",
     "refreshSession.input.refreshToken": "SIGN_IN_FAILED",
+    "acceptInvitation.input.token": "LINK_INVALID",
     "configureProcessor.input.provider": "INVALID",
     "configureProcessor.input.credentials.name": "INVALID",
     "connectChannel.input.provider": "INVALID",
@@ -120,6 +124,7 @@ BLANKS = (
     "updateAccount.input.timeZone",
     "updateAccount.input.linkMessageTemplate",
     "updateUser.input.name",
+    "inviteUser.input.email",
 )
 # Every value of their type is valid.
 HARMLESS = {
@@ -132,6 +137,7 @@ HARMLESS = {
     "refundPayment.input.reason": "a closed set: any other word is refused by its type",
     "recordOutsidePayment.input.method": "a closed set: any other word is refused by its type",
     "createApiKey.input.role": "a closed set: any other word is refused by its type",
+    "inviteUser.input.role": "a closed set: any other word is refused by its type",
     "createContact.input.addresses.kind": "a closed set: any other word is refused by its type",
     "updateContact.input.addresses.kind": "a closed set: any other word is refused by its type",
     "mergeContacts.input.addresses.kind": "a closed set: any other word is refused by its type",
@@ -592,6 +598,8 @@ CASES = [
         ("upTo", lambda w: w.other.cursors["event"], "INVALID"),
         ("upTo", lambda w: w.cursors["contacts"], "INVALID"),
     ),
+    *of("inviteUser", ("email", lambda w: w.email, "ALREADY_USED"), ("email", "nora", "INVALID")),
+    *of("acceptInvitation", ("password", "x" * 257, "INVALID"), ("password", "too short", "INVALID")),
     *of("updateUser", ("role", "VIEWER", "LAST_OWNER", SAME, {"userId": lambda w: w.ids["user"]})),
     *of("disableUser", ("userId", lambda w: w.ids["user"], "LAST_OWNER")),
 ]

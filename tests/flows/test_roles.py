@@ -19,7 +19,7 @@ from tests.flows.conftest import Team
 from tests.flows.harness import PASSWORD, GraphQLFailed, Product, key
 from tests.flows.probes import ROLES, World
 
-OPEN = {"signIn", "refreshSession"}  # they make the credential
+OPEN = {"signIn", "refreshSession", "acceptInvitation"}  # they make the credential
 ALL, TEAM, ADMINS, OWNER = set(ROLES), {"OWNER", "ADMIN", "AGENT"}, {"OWNER", "ADMIN"}, {"OWNER"}
 MAY: dict[str, set[str]] = {
     "signIn": ALL,
@@ -58,13 +58,17 @@ MAY: dict[str, set[str]] = {
     "rotateIdentitySecret": ADMINS,
     "createApiKey": OWNER,
     "revokeApiKey": OWNER,
+    "inviteUser": ADMINS,
+    "resendInvitation": ADMINS,
+    "revokeInvitation": ADMINS,
+    "acceptInvitation": ALL,
     "updateUser": OWNER,
     "disableUser": OWNER,
     "enableUser": OWNER,
 }
 # What only a person can do: an API key has no notifications, whatever its role, and manages keys only where it was let.
 PERSONAL = {"followConversation", "markNotificationsRead", "createApiKey", "revokeApiKey"}
-PERSONAL |= {"updateUser", "disableUser", "enableUser"}
+PERSONAL |= {"updateUser", "disableUser", "enableUser", "inviteUser", "resendInvitation", "revokeInvitation"}
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ CURSORS = {
         for name in ("contacts", "conversations", "paymentRequests")
         for end in ("after", "before")
     },
-    **{f"Query.notifications.{end}": "notifications" for end in ("after", "before")},
+    **{f"Query.{name}.{end}": name for name in ("notifications", "invitations") for end in ("after", "before")},
     **{f"Conversation.thread.{end}": "thread" for end in ("after", "before")},
     **{f"Contact.{name}.{end}": name for name in ("paymentRequests", "payments") for end in ("after", "before")},
     **{
@@ -83,6 +83,7 @@ NODES = {
     "lost": "Message",
     "card": "ActivityCard",
     "notification": "Notification",
+    "invitation": "Invitation",
     "viewer": "Viewer",
     "dashboard": "DashboardFigures",
 }
@@ -209,12 +210,14 @@ async def fields(world: World) -> list[str]:
     for role in ROLES:
         for name, document in queries.items():
             answer = await probes.ask(world.product, document, {}, world.tokens[role])
-            forbidden = name == "apiKeys" and role != "OWNER"
+            forbidden = name in ("apiKeys", "invitations") and role != "OWNER"
             if bool(answer.get("errors")) is not forbidden or leaks(answer, words):
                 wrong.append(f"{role} {name}: {leaks(answer, words)} {answer.get('errors')}")
         for kind, document in nodes.items():
             answer = await probes.ask(world.product, document, {"id": world.ids[kind]}, world.tokens[role])
-            hidden = (kind == "apiKey" and role != "OWNER") or (kind in ("notification", "viewer") and role != "OWNER")
+            hidden = (kind in ("apiKey", "invitation") and role != "OWNER") or (
+                kind in ("notification", "viewer") and role != "OWNER"
+            )
             if answer.get("errors") or (answer["data"]["node"] is None) is not hidden or leaks(answer, words):
                 wrong.append(f"{role} {kind}: {leaks(answer, words)} {answer}")
     # The words would be found, were they there.

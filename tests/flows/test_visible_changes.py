@@ -25,13 +25,14 @@ from tests.flows.probes import World
 
 # The ids of everything that an owner can reach.
 IDS = """{ viewer { id } dashboard { id } account { id channels { id } paymentSettings { processors { id } } } apiKeys { id } users { id }
+  invitations { nodes { id } }
   notifications(first: 50) { nodes { id } }
   paymentRequests(first: 30) { nodes { id payments { id } } }
   conversations(first: 8) { nodes { id contact { id } channels { id } thread(first: 80) { nodes { id } } } } }"""
 BATCH = 4  # what the limit of an operation's cost allows
 # Positions, signed addresses, and lists whose members are compared by themselves.
 PASSED_OVER = {"eventCursor", "lastUsedAt", "asOf", "url", "pageInfo", "cursor", "edges", "payments"}
-SETTINGS = {"account.updated", "processor.updated", "channel.updated", "api_key.updated"}
+SETTINGS = {"account.updated", "processor.updated", "channel.updated", "api_key.updated", "user.updated"}
 
 UNSEEN = {
     *("signIn", "refreshSession", "signOut", "rotateIdentitySecret"),
@@ -140,7 +141,7 @@ async def named(world: World, since: int) -> Iterator[str]:
         channels = "cch_" + ids["conversation_id"].partition("_")[2]
         match row["kind"]:
             case kind if kind in SETTINGS:
-                found += ["acc_", "chn_", "prc_", "key_", "cch_", "dash_"]
+                found += ["acc_", "chn_", "prc_", "key_", "cch_", "dash_", "usr_", "inv_"]
             case "contact.updated":
                 found += [ids["contact_id"], channels]
             case "contact.merged":  # the merged ones go, the kept ones are read again with their lists

@@ -81,6 +81,7 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
         (False, ("account_id", "last_activity_at", "id"), frozenset({"closed_at", "IS", "NOT", "NULL"})),
         (False, ("account_id", "last_activity_at", "id"), frozenset({"unread_count"})),
     },
+    "invitation": {(True, ("account_id", "email"), frozenset({"accepted_at", "revoked_at", "IS", "NULL"}))},
     "notification": {(False, ("user_id", "seq"), frozenset({"read_at", "IS", "NULL"}))},
     "job": {
         (False, ("due_at",), frozenset({"status", "queued"})),
@@ -325,6 +326,7 @@ ENUMS = {
     "refund_status_valid": {*MoneyOutcome, "UNKNOWN"},
     "user_account_role_valid": {"OWNER", "ADMIN", "AGENT", "VIEWER"},
     "api_key_role_valid": {"OWNER", "ADMIN", "AGENT", "VIEWER"},
+    "invitation_role_valid": {"OWNER", "ADMIN", "AGENT", "VIEWER"},
     "idempotency_key_state_valid": {"running", "done"},
     "job_status_valid": {"queued", "running", "done", "dead"},
     "audit_entry_actor_kind_valid": {"user", "api_key", "system"},

@@ -325,7 +325,11 @@ async def test_notifications_are_read_up_to_a_cursor_of_either_kind(team: Team, 
 def root_mutations() -> list[str]:
     mutation = SCHEMA._schema.mutation_type
     assert isinstance(mutation, GraphQLObjectType)
-    return [name for name in mutation.fields if name not in ("signIn", "refreshSession", "markNotificationsRead")]
+    return [
+        name
+        for name in mutation.fields
+        if name not in ("signIn", "refreshSession", "acceptInvitation", "markNotificationsRead")
+    ]
 
 
 INPUTS: dict[str, dict[str, Any]] = {
@@ -370,6 +374,9 @@ INPUTS: dict[str, dict[str, Any]] = {
     "testChannel": {"channelId": "chn"},
     "disconnectChannel": {"channelId": "chn"},
     "rotateIdentitySecret": {"channelId": "chn"},
+    "inviteUser": {"email": "nora@example.com", "role": "AGENT"},
+    "resendInvitation": {"invitationId": "inv"},
+    "revokeInvitation": {"invitationId": "inv"},
     "updateUser": {"userId": "usr", "name": "Ada"},
     "disableUser": {"userId": "usr"},
     "enableUser": {"userId": "usr"},
@@ -385,6 +392,7 @@ REFERENCES = {
     "messageId": "msg",
     "paymentRequestId": "pr",
     "userId": "usr",
+    "invitationId": "inv",
     "processorId": "prc",
 }
 
@@ -424,6 +432,7 @@ async def own_ids(team: Team) -> dict[str, str]:
         "chn": public_id("chn", team.channels["SMS"].id),
         "prc": public_id("prc", team.processor.id),
         "usr": public_id("usr", team.agent.user_id or uuid7()),
+        "inv": public_id("inv", (await factories.invitation(team.account)).id),
     }
 
 

@@ -59,6 +59,7 @@ async def another_account() -> tuple[Actor, dict[str, str]]:
         "pr": public_id("pr", request.id),
         "pay": public_id("pay", fact.id),
         "ntf": public_id("ntf", notification.id),
+        "inv": public_id("inv", (await factories.invitation(account)).id),
     }
     actor = Actor(
         account_id=account.id, role="OWNER", user_id=user.id, name=user.name, kind="user", credential="somebody"
@@ -85,6 +86,7 @@ async def test_every_object_is_found_by_its_id_and_by_no_other_account(team: Tea
         "PaymentRequest",
         "Payment",
         "Notification",
+        "Invitation",
     ]
     assert await api.one(document, {"ids": list(ids.values())}) == [None] * len(ids)
 
@@ -183,8 +185,8 @@ async def test_a_root_that_the_role_is_refused_is_null_and_the_others_answer(tea
     refused = {"messagePreview": "NOT_FOUND"}
     for viewer, more in (
         (team.owner, {}),
-        (team.agent, {"apiKeys": "FORBIDDEN"}),
-        (team.viewer, {"apiKeys": "FORBIDDEN"}),
+        (team.agent, {"apiKeys": "FORBIDDEN", "invitations": "FORBIDDEN"}),
+        (team.viewer, {"apiKeys": "FORBIDDEN", "invitations": "FORBIDDEN"}),
     ):
         result = await api.result(document, viewer=viewer)
         assert result.data is not None
