@@ -14,12 +14,12 @@ import orjson
 from models import database
 
 RETENTION = timedelta(days=30)
-_PER_STATEMENT = 500  # entries of 13 values; both engines take 32,766 values
+_PER_STATEMENT = 500  # entries of 14 values; both engines take 32,766 values
 _LAST = 2**63 - 1
 
 _COLUMNS = (
     "account_id, seq, kind, conversation_id, contact_id, payment_request_id, message_id, card_id, payment_id,"
-    " notification_id, user_id, data, at"
+    " notification_id, user_id, data, at, actor"
 )
 
 
@@ -39,6 +39,7 @@ class LogEntry:
     payment_id: UUID | None = None
     notification_id: UUID | None = None
     user_id: UUID | None = None
+    actor: str | None = None  # services/core/actors.py; None: not known, an entry of an older version
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -64,7 +65,7 @@ async def append(entries: Sequence[LogEntry], *beside: database.Statement) -> No
 
 
 def _insertion(entries: Sequence[LogEntry]) -> database.Statement:
-    marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(entries))
+    marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"] * len(entries))
     values: list[object] = []
     for e in entries:
         values += [
@@ -81,6 +82,7 @@ def _insertion(entries: Sequence[LogEntry]) -> database.Statement:
             e.user_id,
             orjson.dumps(e.data).decode(),
             e.at,
+            e.actor,
         ]
     return f"INSERT INTO event ({_COLUMNS}) VALUES {marks}", values  # noqa: S608 (constant columns)
 
@@ -153,6 +155,7 @@ def _entry(row: dict[str, Any]) -> LogEntry:
         seq=int(row["seq"]),
         kind=row["kind"],
         at=database.to_time(row["at"]),
+        actor=row["actor"],
         data=database.to_json(row["data"]) or {},
         **ids,
     )

@@ -28,6 +28,7 @@ from schema.events import (
     DashboardEvent,
     DashboardUpdated,
     Event,
+    EventCause,
     InboxEvent,
     MessageUpdated,
     NotificationAdded,
@@ -44,6 +45,7 @@ from schema.inputs.ranges import LAST_30_DAYS, GroupBy, PeriodArgument, board_of
 from schema.scalars import Cursor, PaymentRequestStatus
 from services.accounts import users
 from services.core import merged_rows
+from services.core.actors import parse
 from services.core.event_hub import Hub, ResyncNeeded, Start, Wants, follow
 from services.messaging import contact_merging
 from services.payments import dashboard
@@ -67,11 +69,14 @@ AfterEvent = Annotated[
 ]
 
 
-def _thread_item(event: LogEntry, cursor: Cursor) -> Event | None:
+Common = dict[str, Any]  # the fields of every event
+
+
+def _thread_item(event: LogEntry, common: Common) -> Event | None:
     if event.conversation_id is None or event.contact_id is None:
         return None
     return ThreadItemAdded(
-        cursor=cursor,
+        **common,
         message_row=event.message_id if event.kind == "message.created" else None,
         card_row=event.card_id if event.kind == "activity.created" else None,
         conversation_row=event.conversation_id,
@@ -79,12 +84,12 @@ def _thread_item(event: LogEntry, cursor: Cursor) -> Event | None:
     )
 
 
-def _payment_request(event: LogEntry, cursor: Cursor) -> Event | None:
+def _payment_request(event: LogEntry, common: Common) -> Event | None:
     if event.payment_request_id is None:
         return None
     previous = event.data.get("previous_status")
     return PaymentRequestUpdated(
-        cursor=cursor,
+        **common,
         payment_request_row=event.payment_request_id,
         new_row=event.payment_request_id if previous is None else None,
         card_row=event.card_id,
@@ -99,25 +104,25 @@ def _facets(event: LogEntry) -> list[PaymentRequestFacet]:
     return [facet for facet in PaymentRequestFacet if named is None or facet.name in named]
 
 
-def _message(event: LogEntry, cursor: Cursor) -> Event | None:
+def _message(event: LogEntry, common: Common) -> Event | None:
     if event.message_id is None or event.conversation_id is None:
         return None
     return MessageUpdated(
-        cursor=cursor,
+        **common,
         message_row=event.message_id,
         conversation_row=event.conversation_id,
     )
 
 
-def _contact(event: LogEntry, cursor: Cursor) -> Event | None:
-    return ContactUpdated(cursor=cursor, contact_row=event.contact_id) if event.contact_id is not None else None
+def _contact(event: LogEntry, common: Common) -> Event | None:
+    return ContactUpdated(**common, contact_row=event.contact_id) if event.contact_id is not None else None
 
 
-def _merged(event: LogEntry, cursor: Cursor) -> Event | None:
+def _merged(event: LogEntry, common: Common) -> Event | None:
     if event.contact_id is None or event.conversation_id is None:
         return None
     return ContactMerged(
-        cursor=cursor,
+        **common,
         contact_row=event.contact_id,
         conversation_row=event.conversation_id,
         merged_contact_id=strawberry.ID(public_id("cnt", UUID(event.data["contact_id"]))),
@@ -125,28 +130,28 @@ def _merged(event: LogEntry, cursor: Cursor) -> Event | None:
     )
 
 
-def _conversation(event: LogEntry, cursor: Cursor) -> Event | None:
+def _conversation(event: LogEntry, common: Common) -> Event | None:
     if event.conversation_id is None:
         return None
-    return ConversationUpdated(cursor=cursor, conversation_row=event.conversation_id)
+    return ConversationUpdated(**common, conversation_row=event.conversation_id)
 
 
-def _account(event: LogEntry, cursor: Cursor) -> Event | None:
-    return AccountUpdated(cursor=cursor)
+def _account(event: LogEntry, common: Common) -> Event | None:
+    return AccountUpdated(**common)
 
 
-def _notification(event: LogEntry, cursor: Cursor) -> Event | None:
+def _notification(event: LogEntry, common: Common) -> Event | None:
     if event.notification_id is None:
         return None
-    return NotificationAdded(cursor=cursor, notification_row=event.notification_id)
+    return NotificationAdded(**common, notification_row=event.notification_id)
 
 
-def _notifications_read(event: LogEntry, cursor: Cursor) -> Event | None:
-    return NotificationsRead(cursor=cursor)
+def _notifications_read(event: LogEntry, common: Common) -> Event | None:
+    return NotificationsRead(**common)
 
 
 # Unknown kinds are skipped: the log may hold entries of another release.
-_EVENT_MAKERS: dict[str, Callable[[LogEntry, Cursor], Event | None]] = {
+_EVENT_MAKERS: dict[str, Callable[[LogEntry, Common], Event | None]] = {
     "activity.created": _thread_item,
     "message.created": _thread_item,
     "message.updated": _message,
@@ -170,7 +175,16 @@ def _is_request(kind: str) -> bool:
 def client_event(event: LogEntry, cursor: Cursor) -> Event | None:
     """None for a kind that clients do not receive."""
     make = _payment_request if _is_request(event.kind) else _EVENT_MAKERS.get(event.kind)
-    return make(event, cursor) if make is not None else None
+    if make is None:
+        return None
+    by = parse(event.actor) if event.actor is not None else None
+    cause = EventCause[by.kind] if by is not None else EventCause.SYSTEM
+    return make(event, {"cursor": cursor, "occurred_at": event.at, "cause": cause, "by": by})
+
+
+def _unlogged(cursor: Cursor) -> Common:
+    """For an event without an entry in the log."""
+    return {"cursor": cursor, "occurred_at": datetime.now(UTC), "cause": EventCause.SYSTEM, "by": None}
 
 
 class _ContactEvents:
@@ -213,7 +227,7 @@ async def _feed(
     except CursorInvalid as error:
         raise bad_request("`after` is not a cursor of this account.") from error
     if resume is not None and resume.epoch != here.epoch:
-        yield ResyncRequired(cursor=_cursor_at(context, here), reason="OTHER_EPOCH")
+        yield ResyncRequired(**_unlogged(_cursor_at(context, here)), reason="OTHER_EPOCH")
         return
     async with aclosing(follow(_hub(context), account_id, resume.seq if resume is not None else None, wants)) as feed:
         async for item in feed:
@@ -221,9 +235,9 @@ async def _feed(
             if isinstance(item, Start):
                 if on_attached is not None:
                     await on_attached()
-                yield Subscribed(cursor=cursor)
+                yield Subscribed(**_unlogged(cursor))
             elif isinstance(item, ResyncNeeded):
-                yield ResyncRequired(cursor=cursor, reason=item.reason.value)
+                yield ResyncRequired(**_unlogged(cursor), reason=item.reason.value)
             elif (on_attached is None or wants(item)) and (found := client_event(item, cursor)) is not None:
                 yield found
 
@@ -251,12 +265,14 @@ async def _dashboard(info: Info, board: Board) -> AsyncGenerator[Any, None]:
             seq = await _next_seq(feed)
             if seq is None:
                 return
-            yield Subscribed(cursor=_cursor_at(context, EventCursor(epoch, account_id, seq)))
+            yield Subscribed(**_unlogged(_cursor_at(context, EventCursor(epoch, account_id, seq))))
             next_number = asyncio.ensure_future(_next_seq(feed))
             while True:
                 day_ends = await dashboard.day_ends(account_id, datetime.now(UTC))
                 began = loop.time()
-                yield DashboardUpdated(cursor=_cursor_at(context, EventCursor(epoch, account_id, seq)), board=board)
+                yield DashboardUpdated(
+                    **_unlogged(_cursor_at(context, EventCursor(epoch, account_id, seq))), board=board
+                )
                 # Figures that are slow to add up take a fifth of the time at most.
                 next_update_at = loop.time() + max(DASHBOARD_INTERVAL_S, 4 * (loop.time() - began))
                 with _hub(context).moments.waiting_for(day_ends) as midnight:

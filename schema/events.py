@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import Enum
 from typing import Annotated, TypeAlias
 from uuid import UUID
@@ -10,6 +11,7 @@ import strawberry
 
 from models import tables
 from schema.account import Account, Viewer
+from schema.actor import Actor, actor_of
 from schema.connections import CONTACT_REQUESTS
 from schema.contact import Contact
 from schema.context import Info
@@ -20,6 +22,7 @@ from schema.notification import NotificationEdge
 from schema.payment_request import PaymentRequest, PaymentRequestEdge
 from schema.scalars import Cursor, PaymentRequestStatus, value
 from schema.thread import ActivityCard, Message, ThreadEdge
+from services.core.actors import ActorRef
 from services.payments.dashboard import Board
 
 
@@ -43,11 +46,30 @@ class Gone(RuntimeError):
     """An event names a missing row, which is a bug."""
 
 
+@strawberry.enum(description="What caused an event: who acted, or whose report it came from.")
+class EventCause(Enum):
+    USER = value("USER", description="A user of the team.")
+    API_KEY = value("API_KEY", description="A program with an API key.")
+    CONTACT = value("CONTACT", description="The contact: a message, or a visit of the checkout page.")
+    PROCESSOR = value("PROCESSOR", description="A processor's report: a payment, refund or dispute.")
+    CHANNEL = value("CHANNEL", description="A channel's report: a delivery status, or an edit by its vendor.")
+    SYSTEM = value(
+        "SYSTEM", description="Paythread itself: a job, or a date that passed. Also entries of older versions."
+    )
+
+
 @strawberry.interface(description="Something that happened. Clients must ignore members that they do not know.")
 class Event:
     cursor: Cursor = strawberry.field(
         description="Position in the event log: keep the newest one, pass it as `after` to resume without a gap."
     )
+    occurred_at: datetime = strawberry.field(description="When it happened.")
+    cause: EventCause = strawberry.field(description="What caused it.")
+    by: strawberry.Private[ActorRef | None]
+
+    @field("Who caused it; null: not known, because an older version logged it, or it only opens or ends the feed.")
+    async def actor(self, info: Info) -> Actor | None:
+        return await actor_of(info, self.by)
 
 
 @strawberry.type(

@@ -271,12 +271,12 @@ class Compiler:
             self.depends_on_the_log_only = False  # services may look at the time
             self.may_scan = True  # or read off the event loop's thread: the time limit must end it
             fields = self.fields(nodes, reader.type_name)
-            return ObjectsLink(reader, object_reader(reader.type_name, fields, money=self._money, actor=self._actor))
+            return ObjectsLink(reader, object_reader(reader.type_name, fields, money=self._money, actor=self.actor))
         if isinstance(reader, By):
-            return ByLink(reader, self._actor(nodes))
+            return ByLink(reader, self.actor(nodes))
         return self.connection(row_type.name, nodes, *_CONNECTIONS[row_type.name, reader.kind])
 
-    def _actor(self, nodes: list[FieldNode]) -> ActorSelection:
+    def actor(self, nodes: list[FieldNode]) -> ActorSelection:
         self.depends_on_the_log_only = False  # users change without an event
         of_rows = {"USER": "User", "API_KEY": "ApiKey", "CONTACT": "Contact"}
         rows = {kind: self.rows(type_name, nodes) for kind, type_name in of_rows.items()}

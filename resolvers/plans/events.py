@@ -11,10 +11,11 @@ from graphql import FieldNode
 
 from models.tables import Row
 from resolvers.plans.compiler import Compiler, Root
-from resolvers.plans.selections import Built, RowSelection, Run, key_of
+from resolvers.plans.selections import ActorSelection, Built, RowSelection, Run, key_of
 from resolvers.plans.types import TYPES
 from resolvers.transport.executor import NotPlanned
 from schema.connections import CONTACT_REQUESTS, THREAD, Keyset
+from schema.scalars import time_text
 
 # Event -> field -> the attribute that holds its value.
 _VALUES: Final[dict[str, dict[str, str]]] = {
@@ -69,6 +70,14 @@ _ROWS: Final[dict[str, dict[str, _Row | _Edge]]] = {
 }
 
 
+# Fields of every event.
+_COMMON: Final[dict[str, Callable[[Any], Any]]] = {
+    "cursor": lambda event: event.cursor,
+    "occurredAt": lambda event: time_text(event.occurred_at),
+    "cause": lambda event: event.cause.name,
+}
+
+
 def event_reader(compiler: Compiler, event: type, nodes: list[FieldNode]) -> Root:
     """Raises: NotPlanned."""
     type_name = event.__name__
@@ -76,14 +85,16 @@ def event_reader(compiler: Compiler, event: type, nodes: list[FieldNode]) -> Roo
         raise NotPlanned
     values = _VALUES[type_name]
     rows = _ROWS.get(type_name, {})
-    parts: list[tuple[str, Callable[[Any], Any] | _EventRow | _EventEdge]] = []
+    parts: list[tuple[str, Callable[[Any], Any] | _EventRow | _EventEdge | _EventActor]] = []
     for name, found in compiler.fields(nodes, type_name).items():
         field = found[0].name.value
         reads = rows.get(field)
         if field == "__typename":
             parts.append((name, lambda event: type_name))
-        elif field == "cursor":
-            parts.append((name, lambda event: event.cursor))
+        elif field in _COMMON:
+            parts.append((name, _COMMON[field]))
+        elif field == "actor":
+            parts.append((name, _EventActor(compiler.actor(found))))
         elif field == "previousStatus" and type_name == "PaymentRequestUpdated":
             parts.append((name, _previous_status))
         elif field == "changed" and type_name == "PaymentRequestUpdated":
@@ -101,7 +112,7 @@ def event_reader(compiler: Compiler, event: type, nodes: list[FieldNode]) -> Roo
     async def read(run: Run) -> Built:
         event = run.event
         return {
-            name: await part.read(run) if isinstance(part, _EventRow | _EventEdge) else part(event)
+            name: await part.read(run) if isinstance(part, _EventRow | _EventEdge | _EventActor) else part(event)
             for name, part in parts
         }
 
@@ -114,6 +125,15 @@ def _attribute(name: str) -> Callable[[Any], Any]:
 
 def _previous_status(event: Any) -> str | None:
     return event.previous_status.name if event.previous_status is not None else None
+
+
+@dataclass(frozen=True)
+class _EventActor:
+    selection: ActorSelection
+
+    async def read(self, run: Run) -> Built | None:
+        by = run.event.by
+        return (await self.selection.load(run, [by]))[by]
 
 
 class _EventRow:

@@ -248,9 +248,10 @@ class Change:
                 pending.row.seq = seq
         added = [[pending.row for pending in self._pending if type(pending.row) is model] for model in _INSERT_ORDER]
         parts: list[Sequence[Any]] = [*added, self._attachments]
+        by = self.actor.stored()
         await event_log.append(
             [
-                LogEntry(account_id=self.account_id, seq=seq, at=self.now, **pending.fields)
+                LogEntry(account_id=self.account_id, seq=seq, at=self.now, actor=by, **pending.fields)
                 for seq, pending in enumerate(self._pending, first)
             ],
             *(rows.insertion(part) for part in parts if part),

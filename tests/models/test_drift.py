@@ -130,6 +130,7 @@ def expected() -> dict[str, Table]:
             **{f"{name}_id": (plain_type(uuid), True) for name in copies},
             "data": (plain_type(json), False),
             "at": (plain_type(time), False),
+            "actor": (plain_type("VARCHAR(160)"), True),
         },
         key=("account_id", "seq"),
         indexes={("at",)},

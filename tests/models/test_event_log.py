@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,6 +14,7 @@ from tortoise.exceptions import BaseORMException
 from models import database as db
 from models import event_log
 from models.event_log import Cursor, CursorInvalid, LogEntry
+from services.core import actors
 from tests import factories
 
 
@@ -87,13 +89,20 @@ async def test_entries_come_back_as_they_were_written(database: str) -> None:
             1,
         )
     }
-    entry = LogEntry(
-        account_id=account.id, seq=1, kind="x", at=factories.now(), data={"previous_status": "SENT"}, **ids
-    )
+    known: dict[str, Any] = {
+        "account_id": account.id,
+        "at": factories.now(),
+        "data": {"previous_status": "SENT"},
+        **ids,
+    }
+    entries = [
+        LogEntry(seq=1, kind="x", actor=actors.user(ids["user_id"]).stored(), **known),
+        LogEntry(seq=2, kind="x", **known),  # as an older version logged it
+    ]
     async with db.transaction():
-        await event_log.reserve(account.id, 1)
-        await event_log.append([entry])
-    assert await event_log.read(account.id, 0, 10) == [entry]
+        await event_log.reserve(account.id, 2)
+        await event_log.append(entries)
+    assert await event_log.read(account.id, 0, 10) == entries
 
 
 async def test_very_many_entries_fit_into_one_change(database: str) -> None:

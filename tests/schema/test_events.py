@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from models import tables
 from models.ids import public_id
+from schema.events import EventCause
+from schema.scalars import time_text
+from services.core import actors
 from services.core.unit_of_work import change
 from services.messaging import contacts, conversations
 from services.thread import notifications
@@ -77,6 +80,47 @@ async def test_events_of_an_inbox_are_planned(team: Team, api: Api, planned: lis
             seen.append((await event(stream))["__typename"])
     assert {"PaymentRequestUpdated", "ThreadItemAdded", "ContactUpdated"} <= set(seen)
     assert len(planned) == len(seen) + 1  # and Subscribed
+
+
+CAUSES = """subscription($after: Cursor) { inboxEvents(after: $after) { __typename
+  ... on Event { cursor occurredAt cause actor { __typename ... on User { id name } ... on ApiKey { id name }
+    ... on Contact { id name } ... on SystemActor { name } } } } }"""
+
+
+async def test_an_event_says_when_it_happened_and_who_caused_it(team: Team, api: Api, planned: list[str]) -> None:
+    key = await factories.api_key(team.account, "ptk_some_key_that_is_long", name="Shop")
+    agent, contact = await tables.User.get(id=team.agent.user_id), team.contact
+    by = {
+        "USER": (actors.user(agent.id), "User", {"id": public_id("usr", agent.id), "name": agent.name}),
+        "API_KEY": (actors.ActorRef("API_KEY", key.id), "ApiKey", {"id": public_id("key", key.id), "name": "Shop"}),
+        "CONTACT": (
+            actors.contact(contact.id),
+            "Contact",
+            {"id": public_id("cnt", contact.id), "name": contact.name},
+        ),
+        "PROCESSOR": (actors.processor("Stripe"), "SystemActor", {"name": "Stripe"}),
+        "CHANNEL": (actors.channel("Our SMS"), "SystemActor", {"name": "Our SMS"}),
+        "SYSTEM": (actors.PAYTHREAD, "SystemActor", {"name": "Paythread"}),
+    }
+    assert by.keys() == EventCause.__members__.keys() == set(get_args(actors.Kind))
+    async with api.subscribe(CAUSES) as stream:
+        first = await event(stream)
+        assert (first["cause"], first["actor"]) == ("SYSTEM", None)
+        for cause, (ref, kind, shown) in by.items():
+            async with change(team.account.id, actor=ref) as changed:
+                changed.event("contact.updated", contact_id=team.contact.id, conversation_id=team.conversation.id)
+            found = await event(stream)
+            assert found["actor"] == {"__typename": kind} | shown
+            assert (found["cause"], found["occurredAt"]) == (cause, time_text(changed.now))
+    assert len(planned) == len(by) + 1
+
+
+async def test_an_entry_of_an_older_version_has_no_actor(team: Team, api: Api) -> None:
+    async with api.subscribe(CAUSES) as stream:
+        await event(stream)
+        await factories.message(team.conversation)  # logs without an actor
+        found = await event(stream)
+    assert (found["__typename"], found["cause"], found["actor"]) == ("ThreadItemAdded", "SYSTEM", None)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
