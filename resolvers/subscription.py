@@ -42,6 +42,7 @@ from schema.events import (
 )
 from schema.failures import bad_request, not_found
 from schema.inputs.ranges import LAST_30_DAYS, GroupBy, PeriodArgument, board_of
+from schema.reasons import ResyncReason
 from schema.scalars import Cursor, PaymentRequestStatus
 from services.accounts import users
 from services.core import merged_rows
@@ -227,7 +228,7 @@ async def _feed(
     except CursorInvalid as error:
         raise bad_request("`after` is not a cursor of this account.") from error
     if resume is not None and resume.epoch != here.epoch:
-        yield ResyncRequired(**_unlogged(_cursor_at(context, here)), reason="OTHER_EPOCH")
+        yield ResyncRequired(**_unlogged(_cursor_at(context, here)), reason=ResyncReason.OTHER_EPOCH)
         return
     async with aclosing(follow(_hub(context), account_id, resume.seq if resume is not None else None, wants)) as feed:
         async for item in feed:
@@ -237,7 +238,7 @@ async def _feed(
                     await on_attached()
                 yield Subscribed(**_unlogged(cursor))
             elif isinstance(item, ResyncNeeded):
-                yield ResyncRequired(**_unlogged(cursor), reason=item.reason.value)
+                yield ResyncRequired(**_unlogged(cursor), reason=ResyncReason[item.reason.value])
             elif (on_attached is None or wants(item)) and (found := client_event(item, cursor)) is not None:
                 yield found
 

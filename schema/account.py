@@ -12,10 +12,10 @@ from models import errors, tables
 from models.ids import PREFIXES, public_id
 from schema.context import Info
 from schema.describe import field
+from schema.reasons import CapabilityReason
 from schema.scalars import (
     ALL_CURRENCIES,
     URL,
-    CapabilityReason,
     ChannelKind,
     CurrencyCode,
     HelpKind,

@@ -20,6 +20,7 @@ from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.describe import field
 from schema.notification import NotificationEdge
 from schema.payment_request import PaymentRequest, PaymentRequestEdge
+from schema.reasons import ResyncReason
 from schema.scalars import Cursor, PaymentRequestStatus, value
 from schema.thread import ActivityCard, Message, ThreadEdge
 from services.core.actors import ActorRef
@@ -86,9 +87,7 @@ class Subscribed(Event):
     )
 )
 class ResyncRequired(Event):
-    reason: str = strawberry.field(
-        description="EXPIRED (older than 30 days), TOO_FAR_BEHIND (over 1000 events), AHEAD_OF_LOG or OTHER_EPOCH."
-    )
+    reason: ResyncReason = strawberry.field(description="Why.")
 
 
 async def _contact(info: Info, event: Event, id: UUID) -> Contact:

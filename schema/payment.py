@@ -9,11 +9,13 @@ from typing import Self
 import strawberry
 
 from models.ids import public_id
+from schema import reasons
 from schema.actor import Actor, actor_of
 from schema.connections import CONTACT_PAYMENTS, Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.merged_contact import MergedContact
+from schema.reasons import DisputeReason
 from schema.scalars import (
     Cursor,
     DisputeState,
@@ -122,7 +124,10 @@ class Dispute:
     is_inquiry: bool = strawberry.field(
         description="Whether it is an inquiry: the bank has taken nothing yet, and a refund closes it."
     )
-    reason: str | None = strawberry.field(description="The processor's reason, such as fraudulent; null: none given.")
+    reason: DisputeReason | None = strawberry.field(description="Why; null: the processor gives no reason.")
+    processor_reason: str | None = strawberry.field(
+        description="The processor's own code, such as product_not_received; null: none given."
+    )
     response_due_at: datetime | None = strawberry.field(
         description="Deadline for the business's answer; null: no answer is requested, or it is decided."
     )
@@ -135,7 +140,8 @@ class Dispute:
             state=DisputeState[state],
             amount=money(view.amount_minor, view.currency),
             is_inquiry=view.inquiry,
-            reason=view.dispute_reason,
+            reason=reasons.of_dispute(view.dispute_reason),
+            processor_reason=view.dispute_reason,
             response_due_at=view.response_due_at,
             opened_at=view.occurred_at,
             closed_at=view.last_at if view.status != "PENDING" else None,

@@ -53,6 +53,8 @@ def _text(name: str, example: str, limit: int) -> Any:
     return parse
 
 
+SCALARS_PAGE = "docs/scalars.md"  # in this repository
+
 SCALARS: Mapping[object, ScalarDefinition] = {
     datetime: strawberry.scalar(
         name="DateTime",
@@ -72,14 +74,19 @@ SCALARS: Mapping[object, ScalarDefinition] = {
     Decimal: strawberry.scalar(
         name="Decimal",
         description="Base-10 amount as text with at most the currency's number of decimals, e.g. 125.00; never a float.",
+        specified_by_url=f"{SCALARS_PAGE}#decimal",
         parse_value=_text("Decimal", '"125.00"', 40),
     ),
     BigInt: strawberry.scalar(
-        name="BigInt", description="64-bit integer as text.", parse_value=_text("BigInt", '"12500"', 20)
+        name="BigInt",
+        description="64-bit integer as text.",
+        specified_by_url=f"{SCALARS_PAGE}#bigint",
+        parse_value=_text("BigInt", '"12500"', 20),
     ),
     CurrencyCode: strawberry.scalar(
         name="CurrencyCode",
         description="ISO 4217 alphabetic code; a scalar, not an enum, so that a new currency is no schema change.",
+        specified_by_url="https://www.iso.org/iso-4217-currency-codes.html",
         parse_value=_text("CurrencyCode", '"USD"', 10),
     ),
     Cursor: strawberry.scalar(
@@ -88,9 +95,15 @@ SCALARS: Mapping[object, ScalarDefinition] = {
             "Opaque position: keyset (sort key and id) in a connection, or a position in the account's event log in a"
             " subscription; never an offset."
         ),
+        specified_by_url=f"{SCALARS_PAGE}#cursor",
         parse_value=_text("Cursor", "one from an answer", 400),
     ),
-    URL: strawberry.scalar(name="URL", description="An absolute URL.", parse_value=_text("URL", "https://…", 2000)),
+    URL: strawberry.scalar(
+        name="URL",
+        description="An absolute URL.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc3986",
+        parse_value=_text("URL", "https://…", 2000),
+    ),
 }
 
 
@@ -380,26 +393,6 @@ class ActivityKind(Enum):
     PROCESSOR_DISCONNECTED = value(
         "PROCESSOR_DISCONNECTED",
         description="A notification, no card: the processor no longer accepts the account's credentials or has lost its permission.",
-    )
-
-
-@strawberry.enum(
-    description="Why nothing can be sent, in the order in which it is checked; the first that fails is reported, here and by sending."
-)
-class CapabilityReason(Enum):
-    CHANNEL_NOT_CONNECTED = value("CHANNEL_NOT_CONNECTED", description="The channel is not connected.")
-    CHANNEL_NOT_SUPPORTED = value(
-        "CHANNEL_NOT_SUPPORTED", description="Its provider is not installed here, or its credentials can't be read."
-    )
-    NO_PROCESSOR_CONFIGURED = value(
-        "NO_PROCESSOR_CONFIGURED",
-        description="No payment processor is ready: connect or choose one in Settings → Payments.",
-    )
-    FORBIDDEN = value("FORBIDDEN", description="The viewer's role may not send this.")
-    CONTACT_HAS_NO_ADDRESS = value("CONTACT_HAS_NO_ADDRESS", description="The contact has no address on it.")
-    CONTACT_OPTED_OUT = value("CONTACT_OPTED_OUT", description="The contact does not want messages on it.")
-    MESSAGING_WINDOW_CLOSED = value(
-        "MESSAGING_WINDOW_CLOSED", description="The contact has not written on it recently enough."
     )
 
 

@@ -9,6 +9,7 @@ import strawberry
 
 from models import tables
 from models.ids import public_id
+from schema import reasons
 from schema.account import Channel, ConversationChannel
 from schema.actor import Actor, actor_of
 from schema.connections import THREAD, Slice
@@ -16,6 +17,7 @@ from schema.context import Info
 from schema.describe import field
 from schema.payment import Payment
 from schema.payment_request import PaymentRequest
+from schema.reasons import AttachmentRefusal
 from schema.scalars import (
     URL,
     ActivityKind,
@@ -49,10 +51,7 @@ class Attachment:
     )
     size_bytes: int | None = strawberry.field(description="Its size; null: not known yet.")
     status: AttachmentStatus = strawberry.field(description="Its status.")
-    reason: str | None = strawberry.field(
-        description="Why it is missing, as a code such as too_large, type_not_allowed, not_public, timeout; null: it is"
-        " stored or pending."
-    )
+    reason: AttachmentRefusal | None = strawberry.field(description="Why it is missing; null: it is stored or pending.")
 
     @classmethod
     def from_row(cls, row: tables.Attachment) -> Self:
@@ -63,7 +62,7 @@ class Attachment:
             content_type=row.content_type,
             size_bytes=row.size_bytes,
             status=AttachmentStatus[row.status],
-            reason=row.reason,
+            reason=reasons.of_file(row.reason),
         )
 
     @field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
@@ -120,7 +121,11 @@ def event_reader(compiler: Compiler, event: type, nodes: list[FieldNode]) -> Roo
 
 
 def _attribute(name: str) -> Callable[[Any], Any]:
-    return lambda event: getattr(event, name)
+    def read(event: Any) -> Any:
+        value = getattr(event, name)
+        return value.name if isinstance(value, Enum) else value
+
+    return read
 
 
 def _previous_status(event: Any) -> str | None:

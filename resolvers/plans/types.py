@@ -34,7 +34,7 @@ from resolvers.plans.readers import (
     texts,
     unless,
 )
-from schema import scalars
+from schema import reasons, scalars
 from services.connections import providers
 from services.core import actors
 from services.messaging import attachments
@@ -67,6 +67,11 @@ def _checkout_url(account_id: Any, token: str) -> str:
 
 def _attachment_url(id: Any, status: str) -> str | None:
     return attachments.address_of(to_uuid(id), status)
+
+
+def _refusal(code: str | None) -> str | None:
+    found = reasons.of_file(code)
+    return found.name if found is not None else None
 
 
 def _released(released_at: Any, status: str) -> Any:
@@ -196,7 +201,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "contentType": Plain("content_type"),
                 "sizeBytes": Plain("size_bytes"),
                 "status": choice(scalars.AttachmentStatus, "status"),
-                "reason": Plain("reason"),
+                "reason": Converted(_refusal, ("reason",)),
                 "url": Converted(_attachment_url, ("id", "status")),
             },
         ),

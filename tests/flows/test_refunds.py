@@ -325,7 +325,7 @@ async def test_a_dispute_is_opened_and_closed(
         {
             "state": "NEEDS_RESPONSE",
             "amount": {"minorUnits": "12000"},
-            "reason": "fraudulent",
+            "reason": "FRAUDULENT",
             "responseDueAt": "2026-12-07T23:59:59Z",
             "closedAt": None,
         },
