@@ -29,8 +29,8 @@ partial index: contact (merged_into_id) WHERE merged_into_id IS NOT NULL
 partial index: payment_request (account_id, created_at, id, due_at) WHERE due_at IS NOT NULL and the request is open
 partial index: conversation (account_id, last_activity_at, id) WHERE closed_at IS NULL; the same WHERE closed_at IS NOT NULL
 partial index: conversation (account_id, last_activity_at, id) WHERE unread_count > 0
-partial index: payment_request (account_id, due_at, id) WHERE the request is open
-index of an expression: contact (account_id, folded name, id); payment_request (account_id, amount due, id): services/lists/orders.py
+indexes of the orders in services/lists/orders.py: contact (account_id, folded name, id); payment_request (account_id, amount due, id),
+  (account_id, due_at, id), and the same WHERE the request is open
 partial index: notification (user_id, seq) WHERE read_at IS NULL
 partial unique: contact_address (contact_id, kind) WHERE in_use
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
@@ -419,7 +419,6 @@ class PaymentRequest(Searchable):
             ("account_id", "created_at", "id", "test_mode"),
             ("account_id", "status", "created_at", "id"),
             ("account_id", "updated_at", "id"),
-            ("account_id", "due_at", "id"),
             ("account_id", "paid_at", "id"),
             ("conversation_id",),
         )

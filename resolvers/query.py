@@ -11,26 +11,23 @@ from models.errors import NotFound
 from models.ids import parse_public_id
 from resolvers.access.reads import access, begin
 from schema.account import Account, ApiKey, PaymentRequestDefaults, User, Viewer
-from schema.connections import (
-    CONTACTS,
-    CONVERSATIONS,
-    INVITATIONS,
-    LARGEST_PAGE,
-    NOTIFICATIONS,
-    PAYMENT_REQUESTS,
-    After,
-    Before,
-    First,
-    Last,
-)
+from schema.connections import INVITATIONS, LARGEST_PAGE, NOTIFICATIONS, After, Before, First, Last, keyset_of
 from schema.contact import Contact, ContactConnection
-from schema.context import Info, RequestFilter
+from schema.context import Info
 from schema.conversation import Conversation, ConversationConnection
 from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.describe import field
 from schema.failures import bad_request, not_found
+from schema.inputs.lists import (
+    ContactsFilter,
+    ContactsOrder,
+    ConversationsFilter,
+    ConversationsOrder,
+    RequestsFilter,
+    RequestsOrder,
+    list_query,
+)
 from schema.inputs.messages import MessagePreviewInput
-from schema.inputs.payment_requests import PaymentRequestFilter
 from schema.inputs.ranges import LAST_30_DAYS, GroupBy, PeriodArgument, board_of
 from schema.notification import NotificationConnection
 from schema.payloads import MessagePreview
@@ -38,16 +35,6 @@ from schema.payment_request import PaymentRequest, PaymentRequestConnection
 from schema.scalars import Node
 from schema.team import InvitationConnection
 from services.payments import payment_requests, request_sending
-
-Search = Annotated[
-    str | None,
-    strawberry.argument(
-        description=(
-            "Part of the contact's name, email address or phone number, without regard to case, accents and a phone"
-            " number's punctuation; at most 100 characters."
-        )
-    ),
-]
 
 
 @strawberry.type(description="Reads. Everything belongs to the viewer's account; other accounts are never visible.")
@@ -102,7 +89,7 @@ class Query:
         row = await reads.contact(found) if found is not None else None
         return Contact.from_row(row) if row is not None else None
 
-    @field("Contacts, newest first.")
+    @field("Contacts.")
     async def contacts(
         self,
         info: Info,
@@ -110,11 +97,13 @@ class Query:
         after: After = None,
         last: Last = None,
         before: Before = None,
-        search: Search = None,
+        filter: ContactsFilter = None,
+        order_by: ContactsOrder = None,
     ) -> ContactConnection:
         reads = await begin(info)
-        page = CONTACTS.page(first=first, after=after, last=last, before=before)
-        return ContactConnection.from_slice(await reads.contacts(page, search))
+        query = list_query("contacts", filter, order_by)
+        page = keyset_of(query.order).page(first=first, after=after, last=last, before=before)
+        return ContactConnection.from_slice(await reads.contacts(query, page), lambda: reads.total(query))
 
     @field("One conversation; null when there is none with this id.")
     async def conversation(
@@ -125,7 +114,7 @@ class Query:
         row = await reads.conversation(found) if found is not None else None
         return Conversation.from_row(row) if row is not None else None
 
-    @field("The inbox: conversations, newest activity first.")
+    @field("The inbox: conversations.")
     async def conversations(
         self,
         info: Info,
@@ -133,15 +122,13 @@ class Query:
         after: After = None,
         last: Last = None,
         before: Before = None,
-        search: Search = None,
-        closed: Annotated[
-            bool | None,
-            strawberry.argument(description="True: only closed ones; false: only open ones; left out: all."),
-        ] = None,
+        filter: ConversationsFilter = None,
+        order_by: ConversationsOrder = None,
     ) -> ConversationConnection:
         reads = await begin(info)
-        page = CONVERSATIONS.page(first=first, after=after, last=last, before=before)
-        return ConversationConnection.from_slice(await reads.conversations(page, search, closed))
+        query = list_query("conversations", filter, order_by)
+        page = keyset_of(query.order).page(first=first, after=after, last=last, before=before)
+        return ConversationConnection.from_slice(await reads.conversations(query, page), lambda: reads.total(query))
 
     @field("One payment request; null when there is none with this id, or it was discarded.")
     async def payment_request(
@@ -152,7 +139,7 @@ class Query:
         row = await reads.visible_request(found) if found is not None else None
         return PaymentRequest.from_row(row) if row is not None else None
 
-    @field("Payment requests of the whole account, newest first.")
+    @field("Payment requests of the whole account.")
     async def payment_requests(
         self,
         info: Info,
@@ -160,18 +147,14 @@ class Query:
         after: After = None,
         last: Last = None,
         before: Before = None,
-        filter: Annotated[
-            PaymentRequestFilter | None, strawberry.argument(description="Which ones; left out: all.")
-        ] = None,
+        filter: RequestsFilter = None,
+        order_by: RequestsOrder = None,
     ) -> PaymentRequestConnection:
         reads = await begin(info)
-        page = PAYMENT_REQUESTS.page(first=first, after=after, last=last, before=before)
-        wanted = filter.to_filter() if filter is not None else RequestFilter()
-        found = await reads.payment_requests(page, wanted)
+        query = list_query("payment_requests", filter, order_by)
+        page = keyset_of(query.order).page(first=first, after=after, last=last, before=before)
         return PaymentRequestConnection.from_slice(
-            found,
-            [PAYMENT_REQUESTS.cursor(row.created_at, row.id) for row in found.rows],
-            lambda: reads.payment_requests_count(wanted),
+            await reads.payment_requests(query, page), lambda: reads.total(query)
         )
 
     @field(
@@ -209,7 +192,7 @@ class Query:
     ) -> NotificationConnection:
         reads = await begin(info)
         page = NOTIFICATIONS.page(first=first, after=after, last=last, before=before)
-        return NotificationConnection.from_slice(await reads.notifications(page))
+        return NotificationConnection.from_slice(await reads.notifications(page), reads.notifications_count)
 
     @field("The dashboard's current figures.")
     async def dashboard(

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Self
 
 import strawberry
 
 from models import tables
 from models.ids import public_id
-from schema.connections import CONTACT_PAYMENTS, CONTACT_REQUESTS, CONTACTS, After, Before, First, Last, Slice
-from schema.context import Info, RequestFilter, event_cursor
+from schema.connections import CONTACT_PAYMENTS, TOTAL, After, Before, Count, First, Last, Slice, keyset_of
+from schema.context import Info, event_cursor
 from schema.conversation import Conversation
 from schema.describe import field
-from schema.inputs.payment_requests import PaymentRequestFilter
+from schema.inputs.lists import RequestsFilter, RequestsOrder, list_query
 from schema.merged_contact import MergedContact
 from schema.payment import PaymentConnection
 from schema.payment_request import PaymentRequestConnection
 from schema.scalars import ChannelKind, CurrencyCode, Cursor, Money, Node, PageInfo, money
+from services.core import merged_rows
 
 
 @strawberry.type(description="The contact's identity on one kind of channel.")
@@ -140,7 +141,7 @@ class Contact(Node):
         row = await info.context.reads.conversation_of(self.row.id)
         return Conversation.from_row(row) if row is not None else None
 
-    @field("The Payments tab: all payment requests to the contact, newest first.")
+    @field("The Payments tab: the payment requests to the contact.")
     async def payment_requests(
         self,
         info: Info,
@@ -148,17 +149,15 @@ class Contact(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-        filter: Annotated[
-            PaymentRequestFilter | None, strawberry.argument(description="Which ones; left out: all.")
-        ] = None,
+        filter: RequestsFilter = None,
+        order_by: RequestsOrder = None,
     ) -> PaymentRequestConnection:
-        page = CONTACT_REQUESTS.page(first=first, after=after, last=last, before=before)
-        wanted = filter.to_filter() if filter is not None else RequestFilter()
-        found = await info.context.reads.contact_requests(self.row, page, wanted)
+        contacts = tuple(merged_rows.ids_of(self.row))
+        query = list_query("contact_payment_requests", filter, order_by, contacts)
+        page = keyset_of(query.order).page(first=first, after=after, last=last, before=before)
+        reads = info.context.reads
         return PaymentRequestConnection.from_slice(
-            found,
-            [CONTACT_REQUESTS.cursor(row.id) for row in found.rows],
-            lambda: info.context.reads.contact_requests_count(self.row, wanted),
+            await reads.payment_requests(query, page), lambda: reads.total(query)
         )
 
     @field("The ledger: all payments, refunds and disputes of the contact, newest first.")
@@ -184,21 +183,26 @@ class ContactEdge:
     node: Contact = strawberry.field(description="The contact.")
 
 
-@strawberry.type(description="Contacts, newest first.")
+@strawberry.type(description="Contacts, in the order asked for.")
 class ContactConnection:
+    count: strawberry.Private[Count]
     edges: list[ContactEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[Contact] = strawberry.field(description="The page.")
     page_info: PageInfo = strawberry.field(description="The page's position.")
+
+    @field(TOTAL)
+    async def total_count(self) -> int | None:
+        return await self.count()
 
     @field("Position in the event log, read before the data: pass it to inboxEvents(after:).")
     async def event_cursor(self, info: Info) -> Cursor:
         return await event_cursor(info)
 
     @classmethod
-    def from_slice(cls, page: Slice[tables.Contact]) -> Self:
-        nodes = [Contact.from_row(row) for row in page.rows]
-        cursors = [CONTACTS.cursor(row.id) for row in page.rows]
+    def from_slice(cls, page: Slice[tables.Contact], count: Count) -> Self:
+        nodes, cursors = [Contact.from_row(row) for row in page.rows], page.cursors
         return cls(
+            count=count,
             edges=[ContactEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
             nodes=nodes,
             page_info=page.info(cursors),

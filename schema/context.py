@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
@@ -19,17 +17,8 @@ from services.connections.availability import Reach
 from services.core.actors import ActorRef
 from services.core.event_hub import Hub
 from services.core.permissions import Actor
+from services.lists.queries import ListQuery
 from services.payments.payment_views import PaymentView
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFilter:
-    status: tuple[str, ...] | None = None
-    overdue: bool | None = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    search: str | None = None
-    test_mode: bool | None = None
 
 
 class Reads(Protocol):
@@ -82,16 +71,14 @@ class Reads(Protocol):
     async def thread(
         self, conversation: tables.Conversation, page: Page
     ) -> Slice[tables.Message | tables.ActivityCard]: ...
-    async def contact_requests(
-        self, contact: tables.Contact, page: Page, filter: RequestFilter
-    ) -> Slice[tables.PaymentRequest]: ...
-    async def contact_requests_count(self, contact: tables.Contact, filter: RequestFilter) -> int | None:
-        """None: more than LARGEST_COUNT."""
+    async def thread_count(self, conversation: tables.Conversation) -> int | None:
+        """None: more than LARGEST_COUNT, as for the next."""
         ...
 
     async def contact_payments(self, contact: tables.Contact, page: Page) -> Slice[PaymentView]: ...
     async def contact_payments_count(self, contact: tables.Contact) -> int | None: ...
-    async def payment_requests_count(self, filter: RequestFilter) -> int | None: ...
+    async def payment_requests(self, query: ListQuery, page: Page) -> Slice[tables.PaymentRequest]: ...
+    async def total(self, query: ListQuery) -> int | None: ...
 
     # The GraphQL type, for modules that can't import it without a circle.
     async def node(self, public_id: str) -> Node | None: ...

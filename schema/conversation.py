@@ -11,7 +11,7 @@ from strawberry.types.lazy_type import LazyType
 from models import tables
 from models.ids import public_id
 from schema.account import ConversationChannel, User
-from schema.connections import CONVERSATIONS, THREAD, After, Before, First, Last, Slice
+from schema.connections import THREAD, TOTAL, After, Before, Count, First, Last, Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.scalars import Cursor, Node, PageInfo
@@ -33,6 +33,12 @@ class Conversation(Node):
     closed_at: datetime | None = strawberry.field(
         description="When the team closed it; null: it is open. The contact's next message opens it again."
     )
+    waiting_since: datetime | None = strawberry.field(
+        description=(
+            "Since when the contact waits: its first message after the team's last one. Null: it does not wait, or the"
+            " team has closed the conversation. Automatic answers leave it waiting."
+        )
+    )
     draft: str | None = strawberry.field(description="The team's unsent text in the message box; null: none.")
     contact: object = strawberry.field(
         resolver=_contact, graphql_type=LazyType("Contact", "schema.contact"), description="Its contact."
@@ -47,6 +53,7 @@ class Conversation(Node):
             last_activity_at=row.last_activity_at,
             preview=row.preview,
             closed_at=row.closed_at,
+            waiting_since=row.waiting_since,
             draft=row.draft,
         )
 
@@ -79,7 +86,8 @@ class Conversation(Node):
         self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
     ) -> ThreadConnection:
         page = THREAD.page(first=first, after=after, last=last, before=before, from_end=True)
-        return ThreadConnection.from_slice(await info.context.reads.thread(self.row, page))
+        reads = info.context.reads
+        return ThreadConnection.from_slice(await reads.thread(self.row, page), lambda: reads.thread_count(self.row))
 
     @field(
         "Position in the event log, read before the data of this answer: pass it to"
@@ -95,21 +103,26 @@ class ConversationEdge:
     node: Conversation = strawberry.field(description="The conversation.")
 
 
-@strawberry.type(description="Conversations, newest activity first.")
+@strawberry.type(description="Conversations, in the order asked for.")
 class ConversationConnection:
+    count: strawberry.Private[Count]
     edges: list[ConversationEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[Conversation] = strawberry.field(description="The page.")
     page_info: PageInfo = strawberry.field(description="The page's position.")
+
+    @field(TOTAL)
+    async def total_count(self) -> int | None:
+        return await self.count()
 
     @field("Position in the event log, read before the data: pass it to inboxEvents(after:).")
     async def event_cursor(self, info: Info) -> Cursor:
         return await event_cursor(info)
 
     @classmethod
-    def from_slice(cls, page: Slice[tables.Conversation]) -> Self:
-        nodes = [Conversation.from_row(row) for row in page.rows]
-        cursors = [CONVERSATIONS.cursor(row.last_activity_at, row.id) for row in page.rows]
+    def from_slice(cls, page: Slice[tables.Conversation], count: Count) -> Self:
+        nodes, cursors = [Conversation.from_row(row) for row in page.rows], page.cursors
         return cls(
+            count=count,
             edges=[ConversationEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
             nodes=nodes,
             page_info=page.info(cursors),

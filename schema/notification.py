@@ -9,7 +9,7 @@ import strawberry
 
 from models import tables
 from models.ids import public_id
-from schema.connections import NOTIFICATIONS, Slice
+from schema.connections import NOTIFICATIONS, TOTAL, Count, Slice
 from schema.context import Info, event_cursor
 from schema.conversation import Conversation
 from schema.describe import field
@@ -67,18 +67,24 @@ class NotificationEdge:
 
 @strawberry.type(description="The viewer's notifications, newest first. Empty for an API key.")
 class NotificationConnection:
+    count: strawberry.Private[Count]
     edges: list[NotificationEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[Notification] = strawberry.field(description="The page.")
     page_info: PageInfo = strawberry.field(description="The page's position.")
+
+    @field(TOTAL)
+    async def total_count(self) -> int | None:
+        return await self.count()
 
     @field("Position in the event log, read before the data: pass it to notificationEvents(after:).")
     async def event_cursor(self, info: Info) -> Cursor:
         return await event_cursor(info)
 
     @classmethod
-    def from_slice(cls, page: Slice[tables.Notification]) -> Self:
+    def from_slice(cls, page: Slice[tables.Notification], count: Count) -> Self:
         edges = [NotificationEdge.from_row(row) for row in page.rows]
         return cls(
+            count=count,
             edges=edges,
             nodes=[edge.node for edge in edges],
             page_info=page.info([edge.cursor for edge in edges]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Self
 
@@ -15,7 +14,7 @@ from models.ids import parse_public_id, public_id
 from models.ledger import OUTSTANDING
 from schema.account import Channel, Processor
 from schema.actor import Actor, actor_of
-from schema.connections import Slice
+from schema.connections import TOTAL, Count, Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.failures import ApiError, not_found
@@ -318,14 +317,14 @@ class PaymentRequestEdge:
     node: PaymentRequest = strawberry.field(description="The payment request.")
 
 
-@strawberry.type(description="Payment requests, newest first.")
+@strawberry.type(description="Payment requests, in the order asked for.")
 class PaymentRequestConnection:
-    count: strawberry.Private[Callable[[], Awaitable[int | None]]]
+    count: strawberry.Private[Count]
     edges: list[PaymentRequestEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[PaymentRequest] = strawberry.field(description="The page.")
     page_info: PageInfo = strawberry.field(description="The page's position.")
 
-    @field("How many there are with this filter. Counted up to 10,000; null: more.")
+    @field(TOTAL)
     async def total_count(self) -> int | None:
         return await self.count()
 
@@ -337,10 +336,8 @@ class PaymentRequestConnection:
         return await event_cursor(info)
 
     @classmethod
-    def from_slice(
-        cls, page: Slice[tables.PaymentRequest], cursors: Sequence[Cursor], count: Callable[[], Awaitable[int | None]]
-    ) -> Self:
-        nodes = [PaymentRequest.from_row(row) for row in page.rows]
+    def from_slice(cls, page: Slice[tables.PaymentRequest], count: Count) -> Self:
+        nodes, cursors = [PaymentRequest.from_row(row) for row in page.rows], page.cursors
         return cls(
             count=count,
             edges=[PaymentRequestEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],

@@ -12,7 +12,7 @@ from models.ids import public_id
 from schema import reasons
 from schema.account import Channel, ConversationChannel
 from schema.actor import Actor, actor_of
-from schema.connections import THREAD, Slice
+from schema.connections import THREAD, TOTAL, Count, Slice
 from schema.context import Info
 from schema.describe import field
 from schema.payment import Payment
@@ -251,14 +251,20 @@ class ThreadEdge:
 
 @strawberry.type(description="A page of the thread, oldest first. Without arguments the newest 50.")
 class ThreadConnection:
+    count: strawberry.Private[Count]
     edges: list[ThreadEdge] = strawberry.field(description="The page, with a cursor for each.")
     nodes: list[ThreadItem] = strawberry.field(description="The page.")
     page_info: PageInfo = strawberry.field(description="The page's position.")
 
+    @field(TOTAL)
+    async def total_count(self) -> int | None:
+        return await self.count()
+
     @classmethod
-    def from_slice(cls, page: Slice[tables.Message | tables.ActivityCard]) -> Self:
+    def from_slice(cls, page: Slice[tables.Message | tables.ActivityCard], count: Count) -> Self:
         edges = [ThreadEdge.from_row(row) for row in page.rows]
         return cls(
+            count=count,
             edges=edges,
             nodes=[edge.node for edge in edges],
             page_info=page.info([edge.cursor for edge in edges]),

@@ -34,14 +34,17 @@ THREAD = """query($id: ID!) { conversation(id: $id) { thread(last: 50) { nodes {
   ... on ActivityCard { kind text actor { ...By } paymentRequest { id number status amount { formatted } contact { name } } } } } } }
 fragment By on Actor { __typename ... on User { id name } ... on ApiKey { id name } ... on Contact { id name }
   ... on SystemActor { name } }"""
-INBOX = """query($closed: Boolean) { conversations(first: 20, closed: $closed) { nodes { id preview unreadCount
+INBOX = """query($filter: ConversationFilter, $order: ConversationOrder) {
+  conversations(first: 20, filter: $filter, orderBy: $order) { nodes { id preview unreadCount
   contact { id name addresses { kind } paymentSummary { currency overdueCount } } } } }"""
-CONTACTS = "{ contacts(first: 50) { nodes { id name addresses { kind address } conversation { id } } } }"
+CONTACTS = """query($order: ContactOrder) { contacts(first: 50, orderBy: $order) {
+  nodes { id name addresses { kind address } conversation { id } } } }"""
 PAYMENTS = """query($id: ID!) { contact(id: $id) { paymentRequests(first: 50) { totalCount nodes { id number status
   payments { id status } amount { formatted } } } } }"""
-REQUESTS = """query($filter: PaymentRequestFilter) { paymentRequests(first: 20, filter: $filter) { nodes { id number status
+REQUESTS = """query($filter: PaymentRequestFilter, $order: PaymentRequestOrder) {
+  paymentRequests(first: 20, filter: $filter, orderBy: $order) { nodes { id number status
   contact { id name } } } }"""
-SEARCH = """query($search: String) { conversations(first: 20, search: $search) { nodes { id preview contact { id name } } } }"""
+SEARCH = """query($search: String) { conversations(first: 20, filter: {search: $search}) { nodes { id preview contact { id name } } } }"""
 DASHBOARD = """query($range: DashboardRange!) { dashboard(period: { range: $range }) { byCurrency { currency requestsSent conversionRate
   requested { formatted } paidCount paid { formatted } outstanding { formatted } medianSecondsToPay } } }"""
 NOTIFICATIONS = "{ viewer { id unreadNotificationCount } notifications(first: 50) { nodes { id title readAt } } }"
@@ -90,11 +93,33 @@ class Operations:
         return {
             "thread": query(THREAD, id=public_id("cnv", of.conversation_id)),
             "inbox": query(INBOX),
-            "open conversations": query(INBOX, closed=False),
-            "closed conversations": query(INBOX, closed=True),
+            "open conversations": query(INBOX, filter={"closed": False}),
+            "closed conversations": query(INBOX, filter={"closed": True}),
+            "unread conversations": query(INBOX, filter={"unread": True}),
+            "unassigned conversations": query(INBOX, filter={"closed": False, "assigneeIds": [None]}),
+            **{
+                f"inbox by {field} {direction}": query(INBOX, order={"field": field, "direction": direction})
+                for field in ("LAST_ACTIVITY_AT", "CREATED_AT", "WAITING_SINCE")
+                for direction in ("ASC", "DESC")
+            },
             "contacts": query(CONTACTS),
+            **{
+                f"contacts by {field} {direction}": query(CONTACTS, order={"field": field, "direction": direction})
+                for field in ("CREATED_AT", "UPDATED_AT", "NAME")
+                for direction in ("ASC", "DESC")
+            },
             "contact's payments": query(PAYMENTS, id=public_id("cnt", of.contact_id)),
             "requests": query(REQUESTS),
+            **{
+                f"requests by {field} {direction}": query(REQUESTS, order={"field": field, "direction": direction})
+                for field in ("CREATED_AT", "UPDATED_AT", "DUE_AT", "PAID_AT", "AMOUNT_DUE")
+                for direction in ("ASC", "DESC")
+            },
+            "open requests by due date": query(
+                REQUESTS,
+                filter={"status": ["SENT", "PROCESSING", "PARTIALLY_PAID"]},
+                order={"field": "DUE_AT", "direction": "ASC"},
+            ),
             **{f"requests, {name}": query(REQUESTS, filter=filter) for name, filter in filters.items()},
             "search, a name": query(SEARCH, search="contact 1771"),
             "search, no hits": query(SEARCH, search="nobody"),

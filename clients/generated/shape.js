@@ -250,9 +250,9 @@ export const shape = {
       "connection": "PaymentRequestConnection",
       "edge": "PaymentRequestEdge",
       "nodes": ["PaymentRequest"],
-      "keyArgs": ["filter"],
-      "by": "createdAt",
-      "descending": true
+      "keyArgs": ["filter", "orderBy"],
+      "by": null,
+      "descending": false
     },
     "Contact.payments": {
       "parent": "Contact",
@@ -280,9 +280,9 @@ export const shape = {
       "connection": "ContactConnection",
       "edge": "ContactEdge",
       "nodes": ["Contact"],
-      "keyArgs": ["search"],
-      "by": "createdAt",
-      "descending": true
+      "keyArgs": ["filter", "orderBy"],
+      "by": null,
+      "descending": false
     },
     "Query.conversations": {
       "parent": "Query",
@@ -290,9 +290,9 @@ export const shape = {
       "connection": "ConversationConnection",
       "edge": "ConversationEdge",
       "nodes": ["Conversation"],
-      "keyArgs": ["search", "closed"],
-      "by": "lastActivityAt",
-      "descending": true
+      "keyArgs": ["filter", "orderBy"],
+      "by": null,
+      "descending": false
     },
     "Query.invitations": {
       "parent": "Query",
@@ -320,9 +320,9 @@ export const shape = {
       "connection": "PaymentRequestConnection",
       "edge": "PaymentRequestEdge",
       "nodes": ["PaymentRequest"],
-      "keyArgs": ["filter"],
-      "by": "createdAt",
-      "descending": true
+      "keyArgs": ["filter", "orderBy"],
+      "by": null,
+      "descending": false
     }
   },
   "feeds": ["contactPaymentEvents", "conversationEvents", "dashboardEvents", "inboxEvents", "notificationEvents"],
@@ -334,7 +334,7 @@ export const shape = {
     },
     "ContactMerged": {
       "edges": [],
-      "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}],
       "drops": {"mergedContactId": "Contact", "mergedConversationId": "Conversation"}
     },
     "ContactUpdated": {
@@ -354,7 +354,7 @@ export const shape = {
     },
     "MessageUpdated": {
       "edges": [],
-      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}],
       "drops": {}
     },
     "NotificationAdded": {
@@ -384,7 +384,7 @@ export const shape = {
     },
     "ThreadItemAdded": {
       "edges": [{"edge": "edge", "list": "Conversation.thread", "parents": [["conversation"], ["contact", "conversation"]]}],
-      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "rows": [],
       "drops": {}
     }
   },

@@ -15,7 +15,7 @@ from models import database, tables
 from models.event_log import Cursor as EventCursor
 from models.rows import columns, instance, names
 from resolvers.access import contact_payments
-from resolvers.access.pages import total
+from resolvers.access.pages import counts, list_count
 from resolvers.access.scope import AccountScope
 from schema.connections import Page, Slice
 from schema.failures import ApiError
@@ -23,6 +23,7 @@ from services.connections import availability, providers
 from services.connections.availability import Reach
 from services.core import merged_rows
 from services.core.permissions import Actor
+from services.lists.queries import ListQuery
 from services.lists.sql import OVERDUE_OF_CONTACTS
 from services.messaging import copies, resending
 from services.payments import payment_views, refunds
@@ -52,6 +53,7 @@ class Loaders(AccountScope):
         self._following = DataLoader(self._load_following)
         self._addresses = DataLoader(self._load_addresses)
         self._summaries = DataLoader(self._load_summaries)
+        self._totals: DataLoader[ListQuery, int | None] = DataLoader(self._load_totals)
         self._overdue: DataLoader[tables.Contact, dict[tuple[str, bool], int]] = DataLoader(
             self._load_overdue, cache_key_fn=_id_of
         )
@@ -211,11 +213,11 @@ class Loaders(AccountScope):
         places = [(database.to_uuid(id), database.to_uuid(request_id)) for id, request_id in found.rows]
         requests = list(dict.fromkeys(request_id for _, request_id in places))
         views = {view.id: view for of_request in await self._payments.load_many(requests) for view in of_request}
-        return Slice([views[id] for id, _ in places], has_next=found.has_next, has_previous=found.has_previous)
+        return Slice([views[id] for id, _ in places], found.has_next, found.has_previous, found.keyset, found.keys)
 
     async def contact_payments_count(self, contact: tables.Contact) -> int | None:
-        sql, values = contact_payments.count_statement(self._account_id, merged_rows.ids_of(contact))
-        return total(await database.scanned_records(sql, *values))
+        (count,) = await counts([contact_payments.all_statement(self._account_id, merged_rows.ids_of(contact))])
+        return count
 
     async def refundable(self, payment_request_id: UUID) -> dict[UUID, int]:
         return await self._refundable.load(payment_request_id)
@@ -363,6 +365,13 @@ class Loaders(AccountScope):
             [row for row in rows if row.id != message.id and resending.first_of(row) == resending.first_of(message)]
             for message in messages
         ]
+
+    async def total(self, query: ListQuery) -> int | None:
+        """None: more than LARGEST_COUNT."""
+        return await self._totals.load(query)
+
+    async def _load_totals(self, queries: list[ListQuery]) -> list[int | None]:
+        return await counts([await list_count(self._account_id, query) for query in queries])
 
     async def _load_capabilities(self, conversations: list[tables.Conversation]) -> list[list[Reach]]:
         found = await availability.capabilities_of(self.viewer, conversations)

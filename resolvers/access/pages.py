@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from models import database, searching, tables
+from models import database, tables
+from models.database import to_time, to_uuid
 from models.database_url import Dialect
-from models.errors import Invalid
-from models.rows import columns, instance, names
+from models.rows import columns, from_record, instance, names
 from resolvers.access.rows import columns_of_both
 from resolvers.access.scope import AccountScope
 from schema.connections import LARGEST_COUNT, Page, Slice
-from schema.context import RequestFilter
-from schema.failures import ApiError, bad_request
+from schema.failures import ApiError
 from services.core import merged_rows
-from services.lists import filters, searches
-from services.lists.sql import OVERDUE, OVERDUE_OF_CONTACTS
-
-COUNTED: Final = 10_000
+from services.lists import queries
+from services.lists.orders import List
+from services.lists.queries import ListQuery
 
 R = TypeVar("R", bound=tables.Row)
 
@@ -36,41 +33,29 @@ class Pages(AccountScope):
         )
         return page.cut([_thread_row(raw) for raw in await database.rows(sql, *values)])
 
-    async def contact_requests(
-        self, contact: tables.Contact, page: Page, filter: RequestFilter
-    ) -> Slice[tables.PaymentRequest]:
-        where, values = await requests_where(self._account_id, filter, merged_rows.ids_of(contact))
-        return await self._page(tables.PaymentRequest, page, where, values)
+    async def thread_count(self, conversation: tables.Conversation) -> int | None:
+        (count,) = await counts([thread_count(self._account_id, merged_rows.ids_of(conversation))])
+        return count
 
-    async def contact_requests_count(self, contact: tables.Contact, filter: RequestFilter) -> int | None:
-        return await self._requests_count(filter, merged_rows.ids_of(contact))
+    async def payment_requests(self, query: ListQuery, page: Page) -> Slice[tables.PaymentRequest]:
+        return await self._list(tables.PaymentRequest, query, page)
 
-    async def payment_requests_count(self, filter: RequestFilter) -> int | None:
-        return await self._requests_count(filter, None)
+    async def conversations(self, query: ListQuery, page: Page) -> Slice[tables.Conversation]:
+        return await self._list(tables.Conversation, query, page)
 
-    async def _requests_count(self, filter: RequestFilter, contacts: Sequence[UUID] | None) -> int | None:
-        sql, values = await requests_count(self._account_id, filter, contacts)
-        return total(await database.scanned_records(sql, *values))
+    async def contacts(self, query: ListQuery, page: Page) -> Slice[tables.Contact]:
+        return await self._list(tables.Contact, query, page)
 
-    async def payment_requests(self, page: Page, filter: RequestFilter) -> Slice[tables.PaymentRequest]:
-        where, values = await requests_page_where(self._account_id, filter, None, page)
-        return await self._page(tables.PaymentRequest, page, where, values)
-
-    async def conversations(
-        self, page: Page, search: str | None, closed: bool | None = None
-    ) -> Slice[tables.Conversation]:
-        where, values = await conversations_where(self._account_id, search, closed)
-        return await self._page(tables.Conversation, page, where, values)
-
-    async def contacts(self, page: Page, search: str | None) -> Slice[tables.Contact]:
-        where, values = await contacts_where(self._account_id, search)
-        return await self._page(tables.Contact, page, where, values)
+    async def _list(self, model: type[R], query: ListQuery, page: Page) -> Slice[R]:
+        sql, values, read_key = await list_statement(self._account_id, query, page, names(model))
+        found = await (database.scanned_records if query.may_scan else database.records)(sql, *values)
+        width = len(names(model))
+        return page.cut([from_record(model, raw[:width]) for raw in found], [read_key(raw) for raw in found])
 
     async def notifications(self, page: Page) -> Slice[tables.Notification]:
         if self.viewer.user_id is None:
             return page.cut([])
-        where = "account_id = ? AND user_id = ?"
-        return await self._page(tables.Notification, page, where, [self._account_id, self.viewer.user_id])
+        return await self._page(tables.Notification, page, _OF_USER, [self._account_id, self.viewer.user_id])
 
     async def invitations(self, page: Page) -> Slice[tables.Invitation]:
         if not self.viewer.may("invite"):
@@ -78,15 +63,95 @@ class Pages(AccountScope):
         return await self._page(tables.Invitation, page, "account_id = ?", [self._account_id])
 
     async def invitations_count(self) -> int | None:
-        counted = f"SELECT 1 FROM invitation WHERE account_id = ? LIMIT {COUNTED + 1}"  # noqa: S608 (constant)
-        found = await database.rows(f"SELECT count(*) AS n FROM ({counted}) AS c", self._account_id)  # noqa: S608 (constant)
-        count = int(found[0]["n"])
-        return count if count <= COUNTED else None
+        (count,) = await counts([("SELECT 1 FROM invitation WHERE account_id = ?", [self._account_id])])
+        return count
 
     async def _page(self, model: type[R], page: Page, where: str, values: Sequence[object]) -> Slice[R]:
         sql = f"SELECT {columns(model)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
         found = await database.rows(sql, *values, *page.values)
         return page.cut([instance(model, raw) for raw in found])
+
+    async def notifications_count(self) -> int | None:
+        if self.viewer.user_id is None:
+            return 0
+        values = [self._account_id, self.viewer.user_id]
+        (count,) = await counts([(f"SELECT 1 FROM notification WHERE {_OF_USER}", values)])  # noqa: S608 (only constants are put in)
+        return count
+
+
+_OF_USER: Final = "account_id = ? AND user_id = ?"
+_TABLES: Final[dict[List, str]] = {
+    "payment_requests": "payment_request",
+    "contact_payment_requests": "payment_request",
+    "conversations": "conversation",
+    "contacts": "contact",
+}
+_READ: Final[dict[type, Callable[[Any], Any]]] = {UUID: to_uuid, datetime: to_time}
+_VALUES_OF_COUNTS: Final = 10_000  # of one statement
+
+
+async def list_statement(
+    account_id: UUID, query: ListQuery, page: Page, names: tuple[str, ...]
+) -> tuple[str, list[object], Callable[[Sequence[Any]], tuple[object, ...]]]:
+    """The page's SELECT of these columns, perhaps with more behind them, its values, and what reads a record's place in the order."""
+    keyset, table = page.keyset, _TABLES[query.order.list]
+    selected = tuple(dict.fromkeys([*names, *(name for name, _ in keyset.columns)]))
+    places = [(selected.index(name), _READ.get(kind)) for name, kind in keyset.columns]
+    parts, segments = await queries.parts(account_id, query), page.segments
+    head = f"SELECT {', '.join(selected)} FROM {table} WHERE"  # noqa: S608 (only constants are put in)
+    if len(parts) == len(segments) == 1:
+        ((where, values, _),), ((more, bounds, order),) = parts, segments
+        sql, given = f"{head} {where}{more}{order}", [*values, *bounds]
+    else:
+        branches = [
+            (f"SELECT id FROM {table} WHERE {where}{more}{order}", [*values, *bounds])  # noqa: S608 (only constants are put in)
+            for where, values, _ in parts
+            for more, bounds, order in segments
+        ]
+        ids = " UNION ALL ".join(f"SELECT id FROM ({branch}) AS s{n}" for n, (branch, _) in enumerate(branches))  # noqa: S608 (only constants are put in)
+        sql = f"{head} {database.OF_ACCOUNT} AND id IN ({ids}){page.order}"
+        given = [account_id, *(value for _, values in branches for value in values)]
+
+    def read_key(record: Sequence[Any]) -> tuple[object, ...]:
+        return tuple(record[place] if read is None else read(record[place]) for place, read in places)
+
+    return sql, given, read_key
+
+
+async def list_count(account_id: UUID, query: ListQuery) -> database.Statement:
+    """What `counts` takes."""
+    where, values, _ = await queries.condition(account_id, query)
+    return f"SELECT 1 FROM {_TABLES[query.order.list]} WHERE {where}", values  # noqa: S608 (only constants are put in)
+
+
+def thread_count(account_id: UUID, conversations: Sequence[UUID]) -> database.Statement:
+    """What `counts` takes."""
+    of = f"account_id = ? AND conversation_id IN ({database.placeholders(len(conversations))})"
+    sql = f"SELECT 1 FROM message WHERE {of} UNION ALL SELECT 1 FROM activity_card WHERE {of}"  # noqa: S608 (only constants are put in)
+    return sql, [account_id, *conversations, account_id, *conversations]
+
+
+async def counts(statements: Sequence[database.Statement]) -> list[int | None]:
+    """The number of rows of each SELECT; None: more than LARGEST_COUNT. Few statements in all."""
+    found: list[int | None] = []
+    batch: list[database.Statement] = []
+    for n, statement in enumerate(statements):
+        batch.append(statement)
+        if n == len(statements) - 1 or sum(len(values) for _, values in batch) > _VALUES_OF_COUNTS:
+            found += await _counts(batch)
+            batch = []
+    return found
+
+
+async def _counts(statements: Sequence[database.Statement]) -> list[int | None]:
+    parts = [
+        f"(SELECT count(*) FROM ({sql} LIMIT {LARGEST_COUNT + 1}) AS c{n}) AS n{n}"  # noqa: S608 (only constants are put in)
+        for n, (sql, _) in enumerate(statements)
+    ]
+    (record,) = await database.scanned_records(
+        f"SELECT {', '.join(parts)}", *(value for _, values in statements for value in values)
+    )
+    return [int(count) if count <= LARGEST_COUNT else None for count in record]
 
 
 def thread_statement(
@@ -127,94 +192,5 @@ def _thread_sql(
     return " UNION ALL ".join(branches) + order.replace(" seq ", " item_seq ")
 
 
-async def conversations_where(account_id: UUID, search: str | None, closed: bool | None) -> tuple[str, list[Any]]:
-    """`search`: part of the contact's name, email address or phone number."""
-    account, rest, values = "account_id = ?", " AND merged_into_id IS NULL", [account_id]
-    if closed is not None:
-        rest += f" AND closed_at IS {'NOT ' if closed else ''}NULL"
-    if terms := _terms(search):
-        clause, more, few = await searches.conversations_matching(account_id, terms)
-        account = database.OF_ACCOUNT if few else account
-        rest += f" AND {clause}"
-        values += more
-    return account + rest, values
-
-
-async def contacts_where(account_id: UUID, search: str | None) -> tuple[str, list[Any]]:
-    if terms := _terms(search):
-        where, values, _ = await searches.contacts_matching(account_id, terms)
-        return where, values
-    return "account_id = ? AND merged_into_id IS NULL", [account_id]
-
-
-async def requests_page_where(
-    account_id: UUID, filter: RequestFilter, contacts: Sequence[UUID] | None, page: Page
-) -> tuple[str, list[Any]]:
-    """`requests_where` for one page, in as few rows as the page needs."""
-    if contacts is not None or filter.overdue or filter.search or filter.status is None or len(filter.status) < 2:
-        return await requests_where(account_id, filter, contacts)
-    # No index has the requests of several statuses in one order: take a page of each.
-    parts = [await requests_where(account_id, replace(filter, status=(status,)), None) for status in filter.status]
-    pages = " UNION ALL ".join(
-        f"SELECT id FROM (SELECT id FROM payment_request WHERE {where}{page.where}{page.order}) AS s{n}"  # noqa: S608 (only constants are put in)
-        for n, (where, _) in enumerate(parts)
-    )
-    values = [value for _, of_status in parts for value in (*of_status, *page.values)]
-    return f"{database.OF_ACCOUNT} AND id IN ({pages})", [account_id, *values]
-
-
-async def requests_count(
-    account_id: UUID, filter: RequestFilter, contacts: Sequence[UUID] | None
-) -> tuple[str, list[Any]]:
-    where, values = await requests_where(account_id, filter, contacts)
-    counted = f"SELECT 1 FROM payment_request WHERE {where} LIMIT {LARGEST_COUNT + 1}"  # noqa: S608 (only constants are put in)
-    return f"SELECT count(*) FROM ({counted}) AS counted", values  # noqa: S608 (only constants are put in)
-
-
-def total(records: Sequence[Sequence[Any]]) -> int | None:
-    """The result of a count that stops after LARGEST_COUNT; None: more."""
-    count = int(records[0][0])
-    return count if count <= LARGEST_COUNT else None
-
-
-async def requests_where(
-    account_id: UUID, filter: RequestFilter, contacts: Sequence[UUID] | None
-) -> tuple[str, list[Any]]:
-    """`contacts`: only requests to one of these."""
-    clauses = ["account_id = ?" if contacts is None else database.OF_ACCOUNT, "discarded_at IS NULL"]
-    values: list[Any] = [account_id]
-
-    def add(clause: str, *more: object) -> None:
-        clauses.append(clause)
-        values.extend(more)
-
-    if contacts is not None:
-        add(f"contact_id IN ({database.placeholders(len(contacts))})", *contacts)
-    if filter.status is not None:
-        # An empty list matches nothing.
-        add(f"status IN ({database.placeholders(len(filter.status))})" if filter.status else "1 = 0", *filter.status)
-    if filter.overdue is not None:
-        overdue = OVERDUE if contacts is None else OVERDUE_OF_CONTACTS
-        add(overdue if filter.overdue else f"NOT {overdue}", datetime.now(UTC))
-    if filter.created_after is not None:
-        add("created_at >= ?", filter.created_after)
-    if filter.created_before is not None:
-        add("created_at < ?", filter.created_before)
-    if filter.test_mode is not None:
-        add("test_mode = ?", filter.test_mode)
-    if terms := _terms(filter.search):
-        matching, more, few = await searches.requests_matching(account_id, filter.search or "", terms)
-        clauses[0] = database.OF_ACCOUNT if few else clauses[0]
-        add(matching, *more)
-    return " AND ".join(clauses), values
-
-
 def _thread_row(raw: dict[str, Any]) -> tables.Message | tables.ActivityCard:
     return instance(tables.ActivityCard, raw) if raw["is_card"] else instance(tables.Message, raw)
-
-
-def _terms(search: str | None) -> list[str]:
-    try:
-        return searching.terms(filters.checked_search(search or ""))
-    except Invalid as error:
-        raise bad_request(error.message) from None

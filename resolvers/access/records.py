@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from models import database, tables
 from models.event_log import Cursor as EventCursor
-from resolvers.access.pages import (
-    contacts_where,
-    conversations_where,
-    requests_count,
-    requests_page_where,
-    thread_statement,
-    total,
-)
+from resolvers.access.pages import counts, list_count, list_statement, thread_count, thread_statement
 from resolvers.access.scope import AccountScope
 from schema.connections import Page, Slice
-from schema.context import RequestFilter
 from services.core.permissions import Actor
+from services.lists.queries import ListQuery
 
 Record = Sequence[Any]
 
@@ -77,41 +70,19 @@ class Records(AccountScope):
         sql, values = thread_statement(self._account_id, conversations, page, message_columns, card_columns)
         return page.cut(await database.records(sql, *values))
 
-    async def conversations(
-        self, columns: Sequence[str], page: Page, search: str | None, closed: bool | None
-    ) -> Slice[Record]:
-        where, values = await conversations_where(self._account_id, search, closed)
-        return await self._page(tables.Conversation, columns, page, where, values, scans=bool(search))
+    async def listed(
+        self, columns: tuple[str, ...], query: ListQuery, page: Page
+    ) -> tuple[Slice[Record], Callable[[Record], tuple[object, ...]]]:
+        """The rows, perhaps with more values behind `columns`, and what reads a row's place in the order."""
+        sql, values, read_key = await list_statement(self._account_id, query, page, columns)
+        read = database.scanned_records if query.may_scan else database.records
+        return page.cut(await read(sql, *values)), read_key
 
-    async def contacts(self, columns: Sequence[str], page: Page, search: str | None) -> Slice[Record]:
-        where, values = await contacts_where(self._account_id, search)
-        return await self._page(tables.Contact, columns, page, where, values, scans=bool(search))
+    async def list_counts(self, queries: Sequence[ListQuery]) -> Sequence[int | None]:
+        return await counts([await list_count(self._account_id, query) for query in queries])
 
-    async def payment_requests(
-        self, columns: Sequence[str], page: Page, filter: RequestFilter, contacts: Sequence[UUID] | None = None
-    ) -> Slice[Record]:
-        """`contacts`: only requests to one of these."""
-        where, values = await requests_page_where(self._account_id, filter, contacts, page)
-        scans = bool(filter.search) or filter.overdue is not None or filter.test_mode is not None
-        return await self._page(tables.PaymentRequest, columns, page, where, values, scans=scans)
-
-    async def payment_requests_count(self, filter: RequestFilter, contacts: Sequence[UUID] | None) -> int | None:
-        sql, values = await requests_count(self._account_id, filter, contacts)
-        return total(await database.scanned_records(sql, *values))
-
-    async def _page(
-        self,
-        model: type[tables.Row],
-        columns: Sequence[str],
-        page: Page,
-        where: str,
-        values: Sequence[object],
-        *,
-        scans: bool,  # it may look at many rows that are not of the page
-    ) -> Slice[Record]:
-        read = database.scanned_records if scans else database.records
-        sql = f"SELECT {', '.join(columns)} FROM {model._meta.db_table} WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
-        return page.cut(await read(sql, *values, *page.values))
+    async def thread_counts(self, threads: Sequence[Sequence[UUID]]) -> Sequence[int | None]:
+        return await counts([thread_count(self._account_id, conversations) for conversations in threads])
 
 
 @lru_cache(maxsize=1024)

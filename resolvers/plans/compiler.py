@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
-from uuid import UUID
 
 from graphql import (
     FieldNode,
@@ -32,7 +31,6 @@ from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
 
 from models.ids import parse_public_id
-from resolvers.access.records import Records
 from resolvers.plans.amounts import money_builder
 from resolvers.plans.objects import object_reader
 from resolvers.plans.readers import (
@@ -60,8 +58,6 @@ from resolvers.plans.selections import (
     ColumnLink,
     Connection,
     ConnectionSelection,
-    Count,
-    Fetch,
     FirstChildLink,
     Link,
     NodeLists,
@@ -76,8 +72,7 @@ from resolvers.plans.selections import (
 from resolvers.plans.types import TYPES
 from resolvers.transport.executor import NotPlanned
 from schema import connections
-from schema.connections import Keyset
-from schema.context import RequestFilter
+from services.lists.orders import List
 
 Selected = dict[str, list[FieldNode]]  # response name -> its nodes, all of one field
 Root = Callable[[Run], Any]
@@ -149,9 +144,10 @@ class Compiler:
         return is_abstract_type(abstract) and self._schema.is_sub_type(abstract, concrete)
 
     def arguments(self, type_name: str, node: FieldNode) -> Arguments:
-        # Searches read contacts' texts, and a filter may compare with the time.
+        # Searches read contacts' texts, a filter may compare with the time, and some times that lists are sorted by change
+        # without an event.
         names = {argument.name.value for argument in node.arguments or ()}
-        filtered = not names.isdisjoint({"search", "filter"})
+        filtered = not names.isdisjoint({"search", "filter", "orderBy"})
         self.depends_on_the_log_only &= not filtered
         self.may_scan |= filtered
         parent = self._schema.type_map[type_name]
@@ -293,54 +289,40 @@ class Compiler:
         nodes: list[FieldNode],
         type_name: str,
         node_type: str,
-        keyset: Keyset,
-        fetch: Fetch | None,
-        count: Count | None = None,
+        name: List | None,
     ) -> Connection:
-        """`fetch`: reads a page of rows; None: the thread."""
+        """`name`: None: the thread."""
         lists: list[list[FieldNode]] = []
-        names = Names(())
         parts: list[str] = []
         edges: list[list[str]] = []  # one for each response name of `edges`
         needs_cursors = needs_total = False
         for response_name, found in self.fields(nodes, type_name).items():
-            name = found[0].name.value
-            if name == "edges":
+            field = found[0].name.value
+            if field == "edges":
                 edge_parts, cursors = self._edges(found, type_name.removesuffix("Connection") + "Edge", lists)
                 needs_cursors |= cursors
                 parts.append(f"{response_name!r}: edges[{len(edges)}]")
                 edges.append(edge_parts)
-            elif name == "nodes":
+            elif field == "nodes":
                 parts.append(f"{response_name!r}: n{len(lists)}")
                 lists.append(found)
-            elif name == "pageInfo":
+            elif field == "pageInfo":
                 text, cursors = self._page_info(found)
                 needs_cursors |= cursors
                 parts.append(f"{response_name!r}: {text}")
-            elif name == "eventCursor":
+            elif field == "eventCursor":
                 self.wants_position = True
                 parts.append(f"{response_name!r}: run.cursor")
-            elif name == "totalCount" and count is not None:
+            elif field == "totalCount":
                 needs_total = self.may_scan = True
                 parts.append(f"{response_name!r}: total")
-            elif name == "__typename":
+            elif field == "__typename":
                 parts.append(f"{response_name!r}: {type_name!r}")
             else:
                 raise NotPlanned
-        node_names = [f"n{n}" for n in range(len(lists))]
-        parameters = ", ".join(node_names)
-        items = ", ".join(f"i{n}" for n in range(len(lists)))
-        make_edges = [
-            names.function(
-                f"cursors, {parameters}",
-                f"[{{{', '.join(edge_parts)}}} for cursor, {items} in zip(cursors, {parameters})]",
-            )
-            for edge_parts in edges
-        ]
-        make = names.function(f"run, edges, info, total, {parameters}", f"{{{', '.join(parts)}}}")
-        selection = ConnectionSelection(keyset, make_edges, make, needs_cursors)
-        read: NodeLists = self._thread(lists) if fetch is None else self._page_of(node_type, lists, keyset, fetch)
-        return Connection(selection, read, self.arguments(parent, nodes[0]), count if needs_total else None)
+        selection = _connection_selection(parts, edges, len(lists), needs_cursors)
+        read: NodeLists = self._thread(lists) if name is None else self._page_of(node_type, lists, name)
+        return Connection(selection, read, self.arguments(parent, nodes[0]), needs_total)
 
     def _edges(self, nodes: list[FieldNode], type_name: str, lists: list[list[FieldNode]]) -> tuple[list[str], bool]:
         parts, cursors = [], False
@@ -374,12 +356,10 @@ class Compiler:
         both = tuple(sorted({*messages, *cards}))
         return ThreadNodes(connections.THREAD, pairs, messages, cards, both)
 
-    def _page_of(self, node_type: str, lists: list[list[FieldNode]], keyset: Keyset, fetch: Fetch) -> RowNodes:
+    def _page_of(self, node_type: str, lists: list[list[FieldNode]], name: List) -> RowNodes:
         selections = [self.rows(node_type, nodes) for nodes in lists]
-        wanted = {name: None for name, _ in keyset.columns} | {
-            name: None for selection in selections for name in selection.columns
-        }
-        return RowNodes(keyset, selections, tuple(dict.fromkeys(["id", *wanted])), fetch)
+        wanted = [column for selection in selections for column in selection.columns]
+        return RowNodes(name, selections, tuple(dict.fromkeys(["id", *wanted])))
 
     # ------------------------------------------------------------------------------------------------------------ root
     def root(self, nodes: list[FieldNode]) -> Root:
@@ -405,6 +385,23 @@ class Compiler:
             return (await selection.build(run, found))[0]
 
         return read
+
+
+def _connection_selection(
+    parts: list[str], edges: list[list[str]], lists: int, needs_cursors: bool
+) -> ConnectionSelection:
+    names = Names(())
+    parameters = ", ".join(f"n{n}" for n in range(lists))
+    items = ", ".join(f"i{n}" for n in range(lists))
+    make_edges = [
+        names.function(
+            f"cursors, {parameters}",
+            f"[{{{', '.join(edge_parts)}}} for cursor, {items} in zip(cursors, {parameters})]",
+        )
+        for edge_parts in edges
+    ]
+    make = names.function(f"run, edges, info, total, {parameters}", f"{{{', '.join(parts)}}}")
+    return ConnectionSelection(make_edges, make, needs_cursors)
 
 
 def _scalars(definition: GraphQLField, node: FieldNode, field: StrawberryField) -> Arguments:
@@ -439,56 +436,17 @@ def _scalars(definition: GraphQLField, node: FieldNode, field: StrawberryField) 
     return read
 
 
-def _fetch_conversations(
-    records: Records, columns: tuple[str, ...], page: connections.Page, parents: Sequence[UUID], given: dict[str, Any]
-) -> Any:
-    return records.conversations(columns, page, given.get("search"), given.get("closed"))
-
-
-def _fetch_contacts(
-    records: Records, columns: tuple[str, ...], page: connections.Page, parents: Sequence[UUID], given: dict[str, Any]
-) -> Any:
-    return records.contacts(columns, page, given.get("search"))
-
-
-def _fetch_requests(
-    records: Records, columns: tuple[str, ...], page: connections.Page, parents: Sequence[UUID], given: dict[str, Any]
-) -> Any:
-    return records.payment_requests(columns, page, _wanted(given), parents or None)
-
-
-def _count_requests(records: Records, parents: Sequence[UUID], given: dict[str, Any]) -> Any:
-    return records.payment_requests_count(_wanted(given), parents or None)
-
-
-def _wanted(given: dict[str, Any]) -> RequestFilter:
-    filter = given.get("filter")
-    return filter.to_filter() if filter is not None else RequestFilter()
-
-
 _CONDITIONS: Final = {"skip": GraphQLSkipDirective, "include": GraphQLIncludeDirective}
 _INFO: Final = {"hasNextPage": 0, "hasPreviousPage": 1, "startCursor": 2, "endCursor": 3}
-# Field -> the connection's type, its nodes' type, its order, how a page is read, how all are counted.
-_CONNECTIONS: Final[dict[tuple[str, str], tuple[str, str, Keyset, Fetch | None, Count | None]]] = {
-    ("Conversation", "thread"): ("ThreadConnection", "ThreadItem", connections.THREAD, None, None),
-    ("Contact", "paymentRequests"): (
-        "PaymentRequestConnection",
-        "PaymentRequest",
-        connections.CONTACT_REQUESTS,
-        _fetch_requests,
-        _count_requests,
-    ),
+# Field -> the connection's type, its nodes' type, the list; None: the thread.
+_CONNECTIONS: Final[dict[tuple[str, str], tuple[str, str, List | None]]] = {
+    ("Conversation", "thread"): ("ThreadConnection", "ThreadItem", None),
+    ("Contact", "paymentRequests"): ("PaymentRequestConnection", "PaymentRequest", "contact_payment_requests"),
 }
-_ROOT_CONNECTIONS: Final[dict[str, tuple[str, str, Keyset, Fetch | None, Count | None]]] = {
-    "conversations": ("ConversationConnection", "Conversation", connections.CONVERSATIONS, _fetch_conversations, None),
-    "contacts": ("ContactConnection", "Contact", connections.CONTACTS, _fetch_contacts, None),
-    "paymentRequests": (
-        "PaymentRequestConnection",
-        "PaymentRequest",
-        connections.PAYMENT_REQUESTS,
-        _fetch_requests,
-        _count_requests,
-    ),
+_ROOT_CONNECTIONS: Final[dict[str, tuple[str, str, List | None]]] = {
+    "conversations": ("ConversationConnection", "Conversation", "conversations"),
+    "contacts": ("ContactConnection", "Contact", "contacts"),
+    "paymentRequests": ("PaymentRequestConnection", "PaymentRequest", "payment_requests"),
 }
 # Field -> prefix of its ids, its type, the column that hides a row.
 _BY_ID: Final[dict[str, tuple[str, str, str | None]]] = {

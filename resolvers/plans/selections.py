@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, cast
@@ -14,8 +14,11 @@ from models.database import to_json, to_time, to_uuid
 from resolvers.access.records import Record, Records
 from resolvers.plans.readers import By, Objects, OneColumn, RowType, Through
 from resolvers.transport.executor import NotPlanned
-from schema.connections import Keyset, Page, Slice
+from schema.connections import Keyset, Slice, keyset_of
+from schema.inputs.lists import list_query
 from services.core.actors import UNKNOWN_NAME, ActorRef, Kind
+from services.lists.orders import List
+from services.lists.queries import ListQuery
 from services.payments.payment_views import PaymentView
 
 Built = dict[str, Any]
@@ -243,7 +246,6 @@ def _keys(records: Sequence[Record], position: int) -> dict[Any, None]:
 # ------------------------------------------------------------------------------------------------------- connections
 @dataclass
 class ConnectionSelection:
-    keyset: Keyset
     edges: list[Callable[..., list[Built]]]  # (cursors, *lists of nodes), for each response name of `edges`
     make: Callable[..., Built]  # (run, edges, page info, total count, *lists of nodes)
     needs_cursors: bool
@@ -256,19 +258,24 @@ class ConnectionSelection:
         lists: list[list[Any]],
         total: int | None,
     ) -> Built:
-        cursors: Sequence[Any] = [self.keyset.cursor(*key) for key in keys] if self.needs_cursors else keys
+        cursors: Sequence[Any] = [page.keyset.cursor(*key) for key in keys] if self.needs_cursors else keys
         ends = (cursors[0], cursors[-1]) if cursors else (None, None)
         edges = [make(cursors, *lists) for make in self.edges]
         return self.make(run, edges, (page.has_next, page.has_previous, *ends), total, *lists)
+
+
+Parents = Sequence[UUID]  # the row above, then those merged into it
 
 
 class NodeLists(Protocol):
     """Reads a page and builds the selected lists of nodes."""
 
     async def read(
-        self, run: Run, parents: Sequence[UUID], arguments: dict[str, Any]
-    ) -> tuple[Slice[Record], list[tuple[Any, ...]], list[list[Any]]]:
-        """`parents`: the row above, then those merged into it. Takes the page's arguments out of `arguments`."""
+        self, run: Run, parents: Parents, arguments: dict[str, Any]
+    ) -> tuple[Slice[Record], list[tuple[Any, ...]], list[list[Any]]]: ...
+
+    async def totals(self, run: Run, parents: Sequence[Parents], arguments: dict[str, Any]) -> Sequence[int | None]:
+        """Of each list; None: too many to count."""
         ...
 
 
@@ -294,28 +301,32 @@ class ThreadNodes:
             lists.append([next(built_cards) if record[0] else next(built_messages) for record in found.rows])
         return found, [(record[1],) for record in found.rows], lists
 
-
-# (records, parents, arguments without those of the page): how many there are; None: too many to count.
-Count = Callable[[Records, Sequence[UUID], dict[str, Any]], Coroutine[Any, Any, int | None]]
-Fetch = Callable[[Records, tuple[str, ...], Page, Sequence[UUID], dict[str, Any]], Coroutine[Any, Any, Slice[Record]]]
+    async def totals(self, run: Run, parents: Sequence[Parents], arguments: dict[str, Any]) -> Sequence[int | None]:
+        return await run.records.thread_counts(parents)
 
 
 @dataclass
 class RowNodes:
-    keyset: Keyset
+    name: List
     lists: list[RowSelection]
     columns: tuple[str, ...]
-    fetch: Fetch
 
     async def read(
-        self, run: Run, parents: Sequence[UUID], arguments: dict[str, Any]
+        self, run: Run, parents: Parents, arguments: dict[str, Any]
     ) -> tuple[Slice[Record], list[tuple[Any, ...]], list[list[Any]]]:
-        bounds = {name: arguments.pop(name, None) for name in ("first", "after", "last", "before")}
-        found = await self.fetch(run.records, self.columns, self.keyset.page(**bounds), parents, arguments)
-        parts = [(self.columns.index(name), _READ[kind]) for name, kind in self.keyset.columns]
-        keys = [tuple(read(record[position]) for position, read in parts) for record in found.rows]
+        query = self._query(parents, arguments)
+        bounds: dict[str, Any] = {name: arguments.get(name) for name in ("first", "after", "last", "before")}
+        page = keyset_of(query.order).page(**bounds)
+        found, read_key = await run.records.listed(self.columns, query, page)
         lists = [await selection.build_at(run, found.rows, self.columns, 0) for selection in self.lists]
-        return found, keys, lists
+        return found, [read_key(record) for record in found.rows], lists
+
+    async def totals(self, run: Run, parents: Sequence[Parents], arguments: dict[str, Any]) -> Sequence[int | None]:
+        return await run.records.list_counts([self._query(above, arguments) for above in parents])
+
+    def _query(self, parents: Parents, arguments: dict[str, Any]) -> ListQuery:
+        contacts = tuple(parents) if self.name == "contact_payment_requests" else None
+        return list_query(self.name, arguments.get("filter"), arguments.get("order_by"), contacts)
 
 
 def key_of(keyset: Keyset, columns: tuple[str, ...], record: Record) -> tuple[Any, ...]:
@@ -331,18 +342,27 @@ class Connection:
     selection: ConnectionSelection
     nodes: NodeLists
     arguments: Arguments
-    count: Count | None = None  # if the total is selected
+    counts: bool  # whether the total is selected
     column: str = "id"
 
-    async def read(self, run: Run, parents: Sequence[UUID] = ()) -> Built:
-        given = self.arguments(run)
-        page, keys, lists = await self.nodes.read(run, parents, given)
-        total = await self.count(run.records, parents, given) if self.count is not None else None
-        return self.selection.build(run, page, keys, lists, total)
+    async def read(self, run: Run) -> Built:
+        (total,) = await self._totals(run, [()])
+        return await self._read(run, (), total)
 
     async def load(self, run: Run, records: Sequence[Record], position: ColumnAt) -> Mapping[Any, Any]:
         id, merged = position("id"), position("merged_ids")
+        above = [[UUID(str(record[id])), *map(UUID, to_json(record[merged]) or ())] for record in records]
+        totals = await self._totals(run, above)
         return {
-            record[id]: await self.read(run, [UUID(str(record[id])), *map(UUID, to_json(record[merged]) or ())])
-            for record in records
+            record[id]: await self._read(run, parents, total)
+            for record, parents, total in zip(records, above, totals, strict=True)
         }
+
+    async def _totals(self, run: Run, above: Sequence[Parents]) -> Sequence[int | None]:
+        return (
+            await self.nodes.totals(run, above, self.arguments(run)) if self.counts and above else [None] * len(above)
+        )
+
+    async def _read(self, run: Run, parents: Parents, total: int | None) -> Built:
+        page, keys, lists = await self.nodes.read(run, parents, self.arguments(run))
+        return self.selection.build(run, page, keys, lists, total)

@@ -214,6 +214,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "lastActivityAt": moment("last_activity_at"),
                 "preview": Plain("preview"),
                 "closedAt": moment("closed_at"),
+                "waitingSince": moment("waiting_since"),
                 "draft": Plain("draft"),
                 "contact": One("Contact", "contact_id"),
                 "assignee": One("User", "assignee_id", nullable=True),

@@ -6,14 +6,12 @@ from datetime import datetime
 
 import strawberry
 
-from schema.context import RequestFilter
 from schema.describe import limited
 from schema.inputs.descriptions import KEY, REQUEST
 from schema.inputs.messages import MessageTemplateInput
 from schema.scalars import (
     CurrencyCode,
     Decimal,
-    PaymentRequestStatus,
     ProcessorKind,
 )
 from services.messaging import messages
@@ -26,32 +24,6 @@ class MoneyInput:
         description='Decimal text, e.g. "125.00"; more decimals than the currency has are INVALID, never rounded.'
     )
     currency: CurrencyCode | None = strawberry.field(default=None, description="Default: the account's currency.")
-
-
-@strawberry.input(description="Which payment requests of the account. Conditions left out do not restrict.")
-class PaymentRequestFilter:
-    status: list[PaymentRequestStatus] | None = strawberry.field(default=None, description="Any of these statuses.")
-    overdue: bool | None = strawberry.field(default=None, description="Only overdue ones, or only others.")
-    created_after: datetime | None = strawberry.field(default=None, description="Created at this time or later.")
-    created_before: datetime | None = strawberry.field(default=None, description="Created before this time.")
-    test_mode: bool | None = strawberry.field(default=None, description="Only test requests, or only live ones.")
-    search: str | None = strawberry.field(
-        default=None,
-        description=(
-            "Part of the number or of the product's name, or what the search of contacts takes, without regard to case and"
-            " accents; or the amount, with or without its currency (125, 1,250.00, EUR 99). At most 100 characters."
-        ),
-    )
-
-    def to_filter(self) -> RequestFilter:
-        return RequestFilter(
-            status=tuple(status.name for status in self.status) if self.status is not None else None,
-            overdue=self.overdue,
-            created_after=self.created_after,
-            created_before=self.created_before,
-            test_mode=self.test_mode,
-            search=self.search,
-        )
 
 
 @strawberry.input(description="A new payment request.")

@@ -14,7 +14,9 @@ from schema.scalars import DashboardDimension, DashboardRange
 from services.payments.dashboard import MOST_DIMENSIONS, Board, Period
 
 
-@strawberry.input(description="A span of time that includes its beginning and not its end.")
+@strawberry.input(
+    description="A span of time that includes its beginning and not its end. In a filter, one without both means any time, but not none."
+)
 class DateTimeRange:
     from_: datetime | None = strawberry.field(
         default=None, name="from", description="From this moment on. Default: the beginning."

@@ -15,6 +15,7 @@ MOST_LEVELS: Final = 5
 MOST_CONDITIONS: Final = 40
 MOST_VALUES: Final = 100  # of one condition
 LONGEST_SEARCH: Final = 100  # characters
+LONGEST_TAG: Final = 100
 _TREE: Final = ("and_", "or_", "not_")
 
 
@@ -192,6 +193,8 @@ def _values(values: Iterable[Any], name: str) -> tuple[Any, ...]:
     kept = set(values)
     if len(kept) > MOST_VALUES:
         raise Invalid(f"A condition has at most {MOST_VALUES} values.", field=name)
+    if name == "tags" and any(len(tag) > LONGEST_TAG or "\x00" in tag for tag in kept):
+        raise Invalid(f"A label has at most {LONGEST_TAG} characters.", field=name)
     return tuple(sorted(kept, key=lambda value: (value is not None, str(value))))
 
 

@@ -22,6 +22,8 @@ Leaf = Callable[["Scope", Any], Awaitable[Condition]]
 OVERDUE: Final = f"(due_at IS NOT NULL AND due_at < ? AND {ledger.OUTSTANDING_SQL})"
 # For requests of given contacts: no index of the account's overdue requests serves it.
 OVERDUE_OF_CONTACTS: Final = f"(coalesce(due_at < ?, FALSE) AND {ledger.OUTSTANDING_SQL})"
+# With a part that each row meets: the index payment_request_open_due serves only statements that name it.
+_OPEN_BY_DUE_DATE: Final = f"{ledger.OUTSTANDING_SQL} AND amount_minor > 0"
 # Money or a dispute waits for the team, or the contact did not get the link of an open request.
 NEEDS_ATTENTION: Final = (
     "(unresolved = TRUE OR excess_minor > 0 OR late_minor > 0 OR dispute_state = 'NEEDS_RESPONSE'"
@@ -62,9 +64,8 @@ async def pages_of_payment_requests(
 ) -> list[Condition]:
     """As `of_payment_requests`, in parts without common rows: an index has the rows of each part in their order."""
     status = filter.status or ()
-    # An index of open requests serves this order only where the condition names them.
-    due = order.field == "DUE_AT" and {*status} <= {*ledger.OUTSTANDING} and bool(status)
-    more = f" AND {ledger.OUTSTANDING_SQL}" if due else ""
+    due = order.field == "DUE_AT" and (bool(filter.overdue) or (bool(status) and {*status} <= {*ledger.OUTSTANDING}))
+    more = f" AND {_OPEN_BY_DUE_DATE}" if due and contacts is None else ""
     if len(status) > 1 and contacts is None and not filter.overdue and order.field == "CREATED_AT":
         rest = await of_payment_requests(account_id, replace(filter, status=None))
         if not rest.few:

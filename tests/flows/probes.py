@@ -91,13 +91,15 @@ def leaves(arguments: Mapping[str, GraphQLArgument]) -> Iterator[Leaf]:
         yield from _leaves(name, argument)
 
 
-def _leaves(path: str, given: GraphQLArgument | GraphQLInputField) -> Iterator[Leaf]:
+def _leaves(path: str, given: GraphQLArgument | GraphQLInputField, inside: tuple[str, ...] = ()) -> Iterator[Leaf]:
     kind = given.type
     named = get_named_type(kind)
     if is_input_object_type(named):
         assert isinstance(named, GraphQLInputObjectType)
+        if named.name in inside:  # a filter in a filter takes the same
+            return
         for name, inner in named.fields.items():
-            yield from _leaves(f"{path}.{name}", inner)
+            yield from _leaves(f"{path}.{name}", inner, (*inside, named.name))
     else:
         required = is_required_argument(given) if isinstance(given, GraphQLArgument) else is_required_input_field(given)
         yield Leaf(path, named.name, not is_non_null_type(kind), required, is_listed(kind))

@@ -71,7 +71,7 @@ async def test_no_viewer_gets_what_was_kept_for_another(team: Team, hits: list[b
 async def test_an_answer_that_depends_on_more_than_the_log_is_not_kept(team: Team, hits: list[bool]) -> None:
     await team.contact()
     for document in (
-        'query Search { contacts(search: "maria") { nodes { id } } }',
+        'query Search { contacts(filter: {search: "maria"}) { nodes { id } } }',
         "query Via { conversations(first: 2) { nodes { thread(first: 5) { nodes { ... on Message { channel { lastWebhookAt } } } } } } }",
     ):
         for _ in range(4):

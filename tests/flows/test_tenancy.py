@@ -38,6 +38,12 @@ IDS = {
     "Query.messagePreview.input.channelId": "channel",
     "Query.messagePreview.input.paymentRequestId": "draft",
     "PaymentRequest.composerInsert.channelId": "channel",
+    **{
+        f"{owner}.paymentRequests.filter.{name}": kind
+        for owner in ("Query", "Contact")
+        for name, kind in (("contactIds", "contact"), ("assigneeIds", "user"), ("processorIds", "processor"))
+    },
+    "Query.conversations.filter.assigneeIds": "user",
     "Subscription.conversationEvents.conversationId": "conversation",
     "Subscription.contactPaymentEvents.contactId": "contact",
 }
@@ -239,6 +245,11 @@ async def ids_of_queries(world: World) -> list[str]:
             one = probes.root("Query")[name]
             selected = probes.selection(one.type, 1, lambda kind, name: None)
             tried[path] = (f"query($id: ID!) {{ {name}({argument}: $id) {{ {selected} }} }}", kind, "id")
+        if ".filter." in path:
+            listed = f"{name}({argument.replace('.', ': {')}: [$id]}}) {{ nodes {{ id }} totalCount }}"
+            of = f"contact(id: $contact) {{ {listed} }}" if owner == "Contact" else listed
+            head = "$contact: ID!, $id: ID!" if owner == "Contact" else "$id: ID!"
+            tried[path] = (f"query({head}) {{ {of} }}", kind, "id")
     insert = (
         "query($request: ID!, $id: ID!) { paymentRequest(id: $request) { composerInsert(channelId: $id) { text } } }"
     )
@@ -253,7 +264,8 @@ async def ids_of_queries(world: World) -> list[str]:
         for name, (document, kind, argument) in tried.items():
             answers = []
             for id in (probes.foreign_to(world.ids[kind]), world.other.ids[kind]):
-                variables = {"request": world.ids["draft"], **preview, argument: id}
+                own_ids = {"request": world.ids["draft"], "contact": world.ids["contact"]}
+                variables = {**own_ids, **preview, argument: id}
                 answers.append(await probes.ask(world.product, document, variables, world.tokens[role]))
             unknown, foreign = answers
             if unknown != foreign or _found(unknown):
@@ -264,7 +276,8 @@ async def ids_of_queries(world: World) -> list[str]:
 def _found(answer: Mapping[str, Any]) -> bool:
     """Whether anything but null was answered."""
     (value,) = (answer.get("data") or {"nothing": None}).values()
-    return value not in (None, [None], {"composerInsert": None})
+    nothing = {"nodes": [], "totalCount": 0}
+    return value not in (None, [None], {"composerInsert": None}, nothing, {"paymentRequests": nothing})
 
 
 async def halves_of_two_accounts(world: World) -> list[str]:

@@ -106,7 +106,8 @@ async def test_old_ids_answer_as_the_kept_ones_and_lists_show_one(team: Team, ap
     # Found by the names of both, also the requests of each.
     for words in ("Mary", "mary@example.com", team.contact.name):
         hits = await api.all(
-            """query($s: String!) { contacts(first: 9, search: $s) { nodes { id } } conversations(first: 9, search: $s) { nodes { id } }
+            """query($s: String!) { contacts(first: 9, filter: {search: $s}) { nodes { id } }
+              conversations(first: 9, filter: {search: $s}) { nodes { id } }
               paymentRequests(first: 9, filter: {search: $s}) { nodes { id } } }""",
             {"s": words},
         )

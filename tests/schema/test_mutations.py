@@ -161,7 +161,7 @@ async def test_the_team_works_with_a_conversation(team: Team, api: Api) -> None:
     assert read["conversation"] == {"unreadCount": 0}
     done = await api.run("closeConversation", given, "conversation { closedAt }")
     assert done["conversation"]["closedAt"].endswith("Z")
-    listed = "query($c: Boolean) { conversations(closed: $c) { nodes { id } } }"
+    listed = "query($c: Boolean) { conversations(filter: {closed: $c}) { nodes { id } } }"
     one = [{"id": given["conversationId"]}]
     for closed, expected in ((True, one), (False, []), (None, one)):
         assert (await api.one(listed, {"c": closed}))["nodes"] == expected

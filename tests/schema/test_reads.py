@@ -406,8 +406,8 @@ async def test_filters_select_and_searches_find(team: Team, api: Api) -> None:
     assert await found(search="window") == [p]
     assert await found(search="Ümit_") == [d]
     assert await found(search=draft.number) == [d]
-    assert await found(createdBefore="2020-01-01T00:00:00Z") == []
-    assert await found(createdAfter="2020-01-01T00:00:00+02:00") == [d, o, p]
+    assert await found(createdAt={"until": "2020-01-01T00:00:00Z"}) == []
+    assert await found(createdAt={"from": "2020-01-01T00:00:00+02:00"}) == [d, o, p]
     tab = """query($id: ID!, $filter: PaymentRequestFilter) { contact(id: $id) { paymentRequests(filter: $filter) {
       totalCount nodes { id } } } }"""
     shown = await api.one(
@@ -416,17 +416,18 @@ async def test_filters_select_and_searches_find(team: Team, api: Api) -> None:
     assert shown["paymentRequests"] == {"totalCount": 1, "nodes": [{"id": o}]}
     for text in ("100%", "umit@", "+49151", "kaya"):
         names = await api.all(
-            "query($s: String) { contacts(search: $s) { nodes { name } } conversations(search: $s) { nodes { contact { name } } } }",
+            "query($s: String) { contacts(filter: {search: $s}) { nodes { name } }"
+            " conversations(filter: {search: $s}) { nodes { contact { name } } } }",
             {"s": text},
         )
         assert names["contacts"]["nodes"] == [{"name": other.name}]
         assert names["conversations"]["nodes"] == [{"contact": {"name": other.name}}]
-    assert (await api.one("query($s: String) { contacts(search: $s) { nodes { name } } }", {"s": "%"}))["nodes"] == [
-        {"name": other.name}
-    ]
+    assert (await api.one("query($s: String) { contacts(filter: {search: $s}) { nodes { name } } }", {"s": "%"}))[
+        "nodes"
+    ] == [{"name": other.name}]
     for wrong in ("x" * 101, "nul\x00"):
         with pytest.raises(Failed) as failed:
-            await api.one("query($s: String) { contacts(search: $s) { nodes { name } } }", {"s": wrong})
+            await api.one("query($s: String) { contacts(filter: {search: $s}) { nodes { name } } }", {"s": wrong})
         assert failed.value.codes == ["BAD_REQUEST"]
 
 
@@ -446,7 +447,7 @@ async def test_searches_ignore_case_accents_and_punctuation(team: Team, api: Api
         )
     soren, ipek, yamada = made
     document = """query($s: String) {
-      contacts(search: $s) { nodes { name } } conversations(search: $s) { nodes { contact { name } } }
+      contacts(filter: {search: $s}) { nodes { name } } conversations(filter: {search: $s}) { nodes { contact { name } } }
       paymentRequests(filter: {search: $s}) { nodes { contact { name } } } }"""
     for text, people in {
         "SØREN": [soren],

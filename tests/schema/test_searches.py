@@ -15,8 +15,8 @@ from tests.schema.conftest import Api
 from tests.services.conftest import Team
 
 SEARCHES = """query($s: String) {
-  contacts(search: $s, first: 100) { nodes { id } }
-  conversations(search: $s, first: 100) { nodes { id } }
+  contacts(filter: {search: $s}, first: 100) { nodes { id } }
+  conversations(filter: {search: $s}, first: 100) { nodes { id } }
   paymentRequests(filter: {search: $s}, first: 100) { nodes { id } } }"""
 NAMES = ("Anna", "Ann", "Søren", "李", "李小龍", "x_y%", "O’Brien", "Nana", "𝔸𝕓", "n")
 

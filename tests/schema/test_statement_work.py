@@ -118,6 +118,19 @@ async def other_operations(operations: growth.Operations, large: LargeAccount) -
         document = f"query($after: Cursor) {{ {field}(first: 5, after: $after) {{ pageInfo {{ endCursor }} nodes {{ id }} }} }}"
         page = await operations.run(document, {"after": None})
         await operations.run(document, {"after": page["pageInfo"]["endCursor"]})
+    orders = {
+        "conversations": ("ConversationOrder", ("CREATED_AT", "WAITING_SINCE")),
+        "contacts": ("ContactOrder", ("CREATED_AT", "UPDATED_AT", "NAME")),
+        "paymentRequests": ("PaymentRequestOrder", ("UPDATED_AT", "DUE_AT", "PAID_AT", "AMOUNT_DUE")),
+    }
+    for field, (kind, names) in orders.items():
+        document = f"""query($after: Cursor, $order: {kind}) {{ {field}(first: 5, after: $after, orderBy: $order) {{
+          pageInfo {{ endCursor }} nodes {{ id }} }} }}"""
+        for name in names:
+            for direction in ("ASC", "DESC"):
+                given: dict[str, Any] = {"order": {"field": name, "direction": direction}}
+                page = await operations.run(document, given)
+                await operations.run(document, {**given, "after": page["pageInfo"]["endCursor"]})
     thread = """query($id: ID!, $before: Cursor) { conversation(id: $id) { thread(last: 5, before: $before) {
       pageInfo { startCursor } nodes { id } } } }"""
     page = (await operations.run(thread, {"id": conversation}))["thread"]
@@ -135,14 +148,14 @@ async def other_operations(operations: growth.Operations, large: LargeAccount) -
     await operations.run(documents.CHANNELS, {"id": conversation})
     await operations.run(documents.DEFAULTS)
     sent = {"conversationId": conversation, "channelId": public_id("chn", large.channel_id), "body": "Hello"}
-    for document, given in (
+    for document, input in (
         (documents.SEND_MESSAGE, {**sent, "idempotencyKey": harness.key()}),
         (documents.MARK_READ, {"conversationId": conversation}),
         (documents.SAVE_DRAFT, {"conversationId": conversation, "text": "a draft"}),
         (documents.VOID, {"paymentRequestId": public_id("pr", request.id)}),
         (documents.CREATE_CONTACT, {"name": "Ana Gray", "email": f"{harness.key()}@example.test"}),
     ):
-        await operations.run(document, {"input": given})
+        await operations.run(document, {"input": input})
     await event_log.read(large.actor.account_id, after=0, limit=100)
 
 

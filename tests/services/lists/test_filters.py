@@ -67,6 +67,13 @@ def test_values_are_limited() -> None:
     assert refused.value.field == ("contact_ids",)
 
 
+@pytest.mark.parametrize("tag", ["x" * 101, "a\0b"])
+def test_long_and_binary_labels_are_refused(tag: str) -> None:
+    ContactFilter(tags=("x" * 100,))
+    with pytest.raises(Invalid, match="100 characters"):
+        ContactFilter(tags=(tag,))
+
+
 @pytest.mark.parametrize("end", [NOW, NOW - timedelta(seconds=1)])
 def test_a_range_of_no_time_is_refused(end: datetime) -> None:
     TimeRange(NOW, NOW + timedelta(microseconds=1))
