@@ -25,7 +25,10 @@ class UserError:
     code: UserErrorCode = strawberry.field(description="The stable code for programs.")
     message: str = strawberry.field(description="A message for people, in English.")
     field: list[str] | None = strawberry.field(
-        description='Path in the input, e.g. ["input", "amount", "currency"]; null: no single field.'
+        description=(
+            'Path in the input, e.g. ["input", "amount", "currency"]; an item of a list by its place from 0, e.g.'
+            ' ["input", "addresses", "1", "address"]. Null: no single field.'
+        )
     )
 
 
@@ -133,6 +136,9 @@ def _input_order(info: Info, path: list[str] | None) -> list[int]:
         return [len(arguments)]
     place = []
     for name in path:
+        if name.isdecimal():  # an item of a list
+            place.append(int(name))
+            continue
         names = list(arguments)
         if name not in names:
             break

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import strawberry
 
-from models.errors import Invalid
+from models.errors import Invalid, Refusal, Refusals
 from models.ids import parse_public_id
 from schema.inputs.contacts import ContactAddressInput
 from schema.inputs.credentials import CredentialInput
@@ -45,5 +45,20 @@ def credentials(given: Sequence[CredentialInput] | None) -> dict[str, str]:
 
 def refuse_repeated_credentials(given: Sequence[CredentialInput] | None) -> None:
     """Raises: Invalid."""
-    if len(credentials(given)) != len(given or ()):
-        raise Invalid("Give each credential once.", field="credentials")
+    names = [credential.name for credential in given or ()]
+    refusals = Refusals()
+    for name in {name for name in names if names.count(name) > 1}:
+        with refusals:
+            raise Invalid("Give each credential once.", field=("credentials", name, "name"))
+    refusals.raise_any()
+
+
+def place_credentials(
+    refusal: Refusal, given: Sequence[CredentialInput] | None, at: tuple[str, ...] = ("credentials",)
+) -> None:
+    """Replace the credentials' names by their places in the list `at`; one that is not given is the whole list's error."""
+    places = {credential.name: str(n) for n, credential in enumerate(given or ())}
+    for each in refusal.all:
+        if each.field is not None and each.field[0] == "credentials":
+            name, *part = each.field[1:] or ("",)
+            each.field = (*at, places[name], *(part or ("value",))) if name in places else at

@@ -6,8 +6,14 @@ from typing import Annotated, Any
 
 import strawberry
 
-from models.errors import Refusals
-from resolvers.mutations.arguments import credentials, optional_row_id, refuse_repeated_credentials, row_id
+from models.errors import Refusal, Refusals
+from resolvers.mutations.arguments import (
+    credentials,
+    optional_row_id,
+    place_credentials,
+    refuse_repeated_credentials,
+    row_id,
+)
 from resolvers.mutations.fields import mutation
 from schema.account import Channel
 from schema.context import Info
@@ -49,14 +55,18 @@ class ChannelMutations:
         refusals = Refusals()
         with refusals:
             refuse_repeated_credentials(input.credentials)
-        if refusals:
-            # Report everything that is wrong, not only the credentials.
-            with refusals:
-                await channel_settings.check(info.context.actor, **settings)
-            refusals.raise_any()
-        row = await channel_settings.connect_channel(
-            info.context.actor, **settings, idempotency_key=input.idempotency_key
-        )
+        try:
+            if refusals:
+                # Report everything that is wrong, not only the credentials.
+                with refusals:
+                    await channel_settings.check(info.context.actor, **settings)
+                refusals.raise_any()
+            row = await channel_settings.connect_channel(
+                info.context.actor, **settings, idempotency_key=input.idempotency_key
+            )
+        except Refusal as refusal:
+            place_credentials(refusal, input.credentials)
+            raise
         return ConnectChannelPayload(channel=Channel.from_row(row))
 
     @mutation(

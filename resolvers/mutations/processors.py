@@ -2,52 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import strawberry
+from strawberry.utils.str_converters import to_camel_case
 
 from models.errors import Invalid, Refusal, Refusals
-from resolvers.mutations.arguments import credentials, optional_row_id, refuse_repeated_credentials, row_id
+from resolvers.mutations.arguments import (
+    credentials,
+    given_fields,
+    optional_row_id,
+    place_credentials,
+    refuse_repeated_credentials,
+    row_id,
+)
 from resolvers.mutations.fields import mutation
 from schema.account import Processor
 from schema.context import Info
-from schema.inputs.processors import ConfigureProcessorInput, DisconnectProcessorInput, TestProcessorInput
+from schema.inputs.credentials import CredentialInput
+from schema.inputs.processors import (
+    ConfigureProcessorInput,
+    CustomCredentialsInput,
+    DisconnectProcessorInput,
+    ProcessorCredentialsInput,
+    TestProcessorInput,
+)
 from schema.payloads import ConfigureProcessorPayload, DisconnectProcessorPayload, TestProcessorPayload
 from schema.user_errors import user_errors
-from services.connections import processor_settings, providers
-
-# Credentials that have a field of their own in ConfigureProcessorInput.
-SHORT_FIELDS: Final[Mapping[str, str]] = {"secret_key": "secretKey", "webhook_secret": "webhookSecret"}
+from services.connections import processor_settings
+from services.core.permissions import Actor
 
 
-def _short_credentials(input: ConfigureProcessorInput) -> dict[str, str | None]:
-    return {"secret_key": input.secret_key, "webhook_secret": input.webhook_secret}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """The member of the oneOf input: its name, the processor, and what it gives."""
+
+    branch: str
+    kind: str
+    provider: str | None
+    credentials: dict[str, str] = field(repr=False)
+    listed: Sequence[CredentialInput] = field(repr=False)
 
 
-async def _processor_of(input: ConfigureProcessorInput, refusals: Refusals) -> str | None:
+def _chosen(input: ProcessorCredentialsInput | None) -> _Chosen | None:
+    if input is None:
+        return None
+    ((branch, given),) = given_fields(input, ("stripe", "paypal", "square", "sandbox", "custom")).items()
+    listed = (given.credentials or ()) if isinstance(given, CustomCredentialsInput) else ()
+    typed = {} if isinstance(given, bool | CustomCredentialsInput) else dataclasses.asdict(given)
+    return _Chosen(
+        branch=branch,
+        kind=branch.upper(),
+        provider=given.provider if isinstance(given, CustomCredentialsInput) else None,
+        credentials=credentials(listed) | {name: value for name, value in typed.items() if value is not None},
+        listed=listed,
+    )
+
+
+async def _processor_of(
+    actor: Actor, input: ConfigureProcessorInput, chosen: _Chosen | None, refusals: Refusals
+) -> str | None:
     with refusals:
-        return await processor_settings.provider_of(input.kind.name, input.provider)
-    own = processor_settings.built_in(input.kind.name)
-    return None if input.provider in providers.KINDS and input.provider != own else own
+        if chosen is None and input.processor_id is None:
+            raise Invalid("Name the processor and its credentials.", field="credentials")
+        if chosen is None:
+            return await processor_settings.processor_of(actor, row_id(input.processor_id or "", "prc"))
+        if chosen.branch == "sandbox" and not (input.credentials and input.credentials.sandbox):
+            raise Invalid("Give true.", field="kind")
+        return await processor_settings.provider_of(chosen.kind, chosen.provider)
+    return None
 
 
-def _check_credentials(input: ConfigureProcessorInput, refusals: Refusals) -> None:
-    listed = credentials(input.credentials)
-    with refusals:
-        refuse_repeated_credentials(input.credentials)
-    for name, value in _short_credentials(input).items():
-        with refusals:
-            if value is not None and name in listed:
-                raise Invalid("Give this secret once.", field=SHORT_FIELDS[name])
-
-
-def _name_short_fields(input: ConfigureProcessorInput, refusal: Refusal) -> None:
-    listed = credentials(input.credentials)
+def _place(refusal: Refusal, chosen: _Chosen | None) -> None:
+    # From the service's names to the input's.
+    if chosen is not None and chosen.branch == "custom":
+        place_credentials(refusal, chosen.listed, ("credentials", "custom", "credentials"))
     for each in refusal.all:
-        _, *names = each.field or ("",)
-        if names and names[0] in SHORT_FIELDS and names[0] not in listed:
-            each.field = (SHORT_FIELDS[names[0]],)
+        match each.field:
+            case ("kind",) if chosen is not None:
+                each.field = ("credentials", chosen.branch)
+            case ("provider",):
+                each.field = ("credentials", "custom", "provider")
+            case ("credentials", *names) if chosen is None or chosen.branch != "custom":
+                branch = () if chosen is None else (chosen.branch,)
+                named = chosen is not None and chosen.branch != "sandbox" and names
+                each.field = ("credentials", *branch, *([to_camel_case(names[0])] if named else []))
 
 
 @strawberry.type
@@ -61,18 +103,19 @@ class ProcessorMutations:
     async def configure_processor(
         self, info: Info, input: Annotated[ConfigureProcessorInput, strawberry.argument(description="The processor.")]
     ) -> ConfigureProcessorPayload:
+        actor = info.context.actor
+        chosen = _chosen(input.credentials)
         settings: dict[str, Any] = {
             "connection_id": optional_row_id(input.processor_id, "prc"),
             "display_name": input.display_name,
             "test_mode": input.test_mode,
-            "credentials": credentials(input.credentials)
-            | {name: value for name, value in _short_credentials(input).items() if value},
+            "credentials": chosen.credentials if chosen is not None else {},
         }
-        actor = info.context.actor
         refusals = Refusals()
-        processor = await _processor_of(input, refusals)
-        _check_credentials(input, refusals)
         try:
+            processor = await _processor_of(actor, input, chosen, refusals)
+            with refusals:
+                refuse_repeated_credentials(chosen.listed if chosen is not None else ())
             if refusals or processor is None:
                 # Report everything that is wrong, not only the first error.
                 with refusals:
@@ -83,7 +126,7 @@ class ProcessorMutations:
                 actor, processor=processor, make_default=input.make_default, **settings
             )
         except Refusal as refusal:
-            _name_short_fields(input, refusal)
+            _place(refusal, chosen)
             raise
         return ConfigureProcessorPayload(processor=Processor.from_row(row))
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from models.errors import Invalid, TooLong
+from models.errors import Invalid, Refusals, TooLong
 
 LIMIT: Final = 50
 LONGEST: Final = 260  # characters: a host name has at most 253
@@ -21,14 +21,18 @@ def checked(given: Sequence[str]) -> list[str]:
     if len(given) > LIMIT:
         raise TooLong(f"At most {LIMIT} origins.", field="allowedOrigins")
     found = []
-    for typed in given:
-        if len(typed) > LONGEST:
-            raise TooLong(f"At most {LONGEST} characters.", field="allowedOrigins")
-        origin = typed.strip().lower().removesuffix("/")
-        if _ORIGIN.fullmatch(origin) is None:
-            raise Invalid(
-                "An origin is scheme, host and perhaps a port, such as https://shop.example or https://*.example.com.",
-                field="allowedOrigins",
-            )
-        found.append(origin)
+    refusals = Refusals()
+    for n, typed in enumerate(given):
+        field = ("allowedOrigins", str(n))
+        with refusals:
+            if len(typed) > LONGEST:
+                raise TooLong(f"At most {LONGEST} characters.", field=field)
+            origin = typed.strip().lower().removesuffix("/")
+            if _ORIGIN.fullmatch(origin) is None:
+                raise Invalid(
+                    "An origin is scheme, host and perhaps a port, such as https://shop.example or https://*.example.com.",
+                    field=field,
+                )
+            found.append(origin)
+    refusals.raise_any()
     return list(dict.fromkeys(found))

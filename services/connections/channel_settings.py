@@ -128,23 +128,42 @@ async def check(
     with refusals:
         address = validation.optional(sender, limit=validation.ADDRESS_LIMIT, field="sender")
     with refusals:
-        for field, value in (credentials or {}).items():
-            typed[field] = validation.optional(value, limit=SECRET_LIMIT, field="credentials") or ""
+        typed = _typed(cls if served and known else None, credentials or {})
         if cls is not None and served and known:
             _refuse_credentials(cls, row, typed)
     with refusals:
         if allowed_origins and cls is not None and provider != web_chat.NAME:
             raise Invalid("Only the built-in web chat has allowed origins.", field="allowedOrigins")
-        sites = None if allowed_origins is None else allowed_origins_service.checked(allowed_origins)
+        if allowed_origins is not None and cls is not None:
+            sites = allowed_origins_service.checked(allowed_origins)
     refusals.raise_any()
     assert cls is not None  # noqa: S101 (refused above)
     return _Wanted(cls=cls, row=row, name=name, sender=address, credentials=typed, sites=sites)
 
 
+def _typed(cls: type[Channel] | None, credentials: Mapping[str, str]) -> dict[str, str]:
+    typed: dict[str, str] = {}
+    taken = None if cls is None else [field.name for field in dataclasses.fields(cls.credentials)]
+    refusals = Refusals()
+    for name, value in credentials.items():
+        with refusals:
+            if cls is not None and cls.name in providers.SELF_ISSUED:
+                raise Invalid(
+                    f"{cls.display_name} makes its own keys: leave this out.", field=("credentials", name, "name")
+                )
+            if cls is not None and taken is not None and name not in taken:
+                raise Invalid(
+                    f"{cls.display_name} takes these credentials only: {', '.join(taken)}.",
+                    field=("credentials", name, "name"),
+                )
+        with refusals:
+            typed[name] = validation.optional(value, limit=SECRET_LIMIT, field=("credentials", name, "value")) or ""
+    refusals.raise_any()
+    return typed
+
+
 def _refuse_credentials(cls: type[Channel], row: ChannelConnection | None, given: Mapping[str, str]) -> None:
     if cls.name in providers.SELF_ISSUED:
-        if given:
-            raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field="credentials")
         return
     try:
         registry.read_credentials(cls, {**providers.readable(row), **given})

@@ -42,12 +42,14 @@ def given_of(cls: type[Processor], credentials: Mapping[str, str]) -> dict[str, 
     for name, value in credentials.items():
         with refusals:
             if name == MODE and MODE in fields_of(cls):
-                raise Invalid("Set testMode instead of `mode`.", field=("credentials", MODE))
+                raise Invalid("Set testMode instead of `mode`.", field=("credentials", MODE, "name"))
             if name not in taken:
                 raise Invalid(
-                    f"{cls.display_name} takes these credentials only: {', '.join(taken)}.", field="credentials"
+                    f"{cls.display_name} takes these credentials only: {', '.join(taken)}.",
+                    field=("credentials", name, "name"),
                 )
-            found[name] = validation.optional(value, limit=SECRET_LIMIT, field=("credentials", name)) or ""
+        with refusals:
+            found[name] = validation.optional(value, limit=SECRET_LIMIT, field=("credentials", name, "value")) or ""
     refusals.raise_any()
     return found
 

@@ -34,17 +34,21 @@ def built_in(kind: str) -> str | None:
 async def provider_of(kind: str, provider: str | None) -> str:
     """For CUSTOM, the plug-in that `provider` names. Raises: Invalid."""
     own = built_in(kind)
-    if own is None:
-        if provider is None:
-            raise Invalid("Name the plug-in for kind CUSTOM.", field="provider")
-        if provider in providers.KINDS:
-            raise Invalid("This processor is built in: choose its own kind.", field="provider")
-        if await registry.load("processors", provider) is None:
-            raise Invalid("No plug-in of this name is installed.", field="provider")
-        return provider
-    if provider not in (None, own):
-        raise Invalid(f"Kind {kind} is the provider {own}: leave this out, or choose kind CUSTOM.", field="provider")
-    return own
+    if own is not None:
+        if provider not in (None, own):
+            raise Invalid(f"Kind {kind} is the provider {own}.", field="provider")
+        return own
+    if provider in providers.KINDS:
+        raise Invalid("This processor is built in: give its own credentials.", field="provider")
+    if provider is None or await registry.load("processors", provider) is None:
+        raise Invalid("No plug-in of this name is installed.", field="provider")
+    return provider
+
+
+async def processor_of(actor: Actor, connection_id: UUID) -> str:
+    """Raises: Forbidden, NotFound."""
+    actor.require("settings")
+    return (await providers.processor_connection(connection_id, actor.account_id)).processor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,9 @@ async def _check_credentials(
     with refusals:
         given = processor_credentials.given_of(cls, credentials)
         if given and cls.name in providers.SELF_ISSUED:
-            raise Invalid(f"{cls.display_name} makes its own keys: leave this out.", field=("credentials", min(given)))
+            raise Invalid(
+                f"{cls.display_name} makes its own keys: leave this out.", field=("credentials", min(given), "name")
+            )
         complete = row is not None or connection_id is None
     with refusals:
         mode = processor_credentials.mode_of(cls, given, test_mode)

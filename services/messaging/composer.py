@@ -137,16 +137,15 @@ def checked(template: Template) -> Template:
         if len(template.variables) > VARIABLES_LIMIT:
             raise TooLong(f"A template takes at most {VARIABLES_LIMIT} variables.", field=("template", "variables"))
     variables: dict[str, str] = {}
-    for name, value in template.variables[:VARIABLES_LIMIT]:
+    for n, (name, value) in enumerate(template.variables[:VARIABLES_LIMIT]):
+        at = ("template", "variables", str(n))
         with refusals:
             if not _VARIABLE_NAME.fullmatch(name):
-                raise Invalid(
-                    "A variable's name is letters and digits, such as 1.", field=("template", "variables", "name")
-                )
-            if name in variables:
-                raise Invalid("Each variable has one value.", field=("template", "variables", "name"))
+                raise Invalid("A variable's name is letters and digits, such as 1.", field=(*at, "name"))
+            if any(name == earlier for earlier, _ in template.variables[:n]):
+                raise Invalid("Each variable has one value.", field=(*at, "name"))
         with refusals:
-            variables[name] = validation.required(value, limit=VARIABLE_LIMIT, field=("template", "variables", "value"))
+            variables[name] = validation.required(value, limit=VARIABLE_LIMIT, field=(*at, "value"))
     refusals.raise_any()
     return Template(id=template_id, variables=tuple(variables.items()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
@@ -82,7 +82,8 @@ async def _merge(
         )
         if len(merged_rows.ids_of(people.kept)) + len(merged_rows.ids_of(people.merged)) > MOST:
             raise Invalid(f"At most {MOST} contacts can be merged into one.", field="mergedContactId")
-        filled = _unite_records(people, await _unite_addresses(people, chosen))
+        places = {kind: n for n, (kind, _) in enumerate(addresses)}
+        filled = _unite_records(people, await _unite_addresses(people, chosen, places))
         await _unite_conversations(talks)
         await _point_to_kept(people)
         await _point_to_kept(talks)
@@ -139,20 +140,24 @@ async def _lock_both(model: type[R], kept_id: UUID, merged_id: UUID) -> Pair[R]:
     return Pair(rows[kept_id], rows[merged_id])
 
 
-async def _unite_addresses(people: Pair[Contact], chosen: dict[str, str]) -> set[str]:
+async def _unite_addresses(people: Pair[Contact], chosen: Mapping[str, str], places: Mapping[str, int]) -> set[str]:
     rows = await ContactAddress.filter(contact_id__in=[people.kept.id, people.merged.id]).order_by("id")
     in_use: dict[str, ContactAddress] = {}
     for row in rows:
         best = in_use.get(row.kind)
         if row.in_use and (best is None or _preferred(row, people) > _preferred(best, people)):
             in_use[row.kind] = row
+    refusals = Refusals()
     for kind, address in chosen.items():
         named = next(
             (row for row in rows if row.kind == kind and contacts.same_address(kind, row.address, address)), None
         )
-        if named is None:
-            raise Invalid("Neither of the two contacts has this address.", field="addresses")
-        in_use[kind] = named
+        with refusals:
+            if named is None:
+                field = ("addresses", str(places[kind]), "address")
+                raise Invalid("Neither of the two contacts has this address.", field=field)
+            in_use[kind] = named
+    refusals.raise_any()
     ids = {row.id for row in in_use.values()}
     await ContactAddress.filter(id__in=[row.id for row in rows if row.id not in ids]).update(in_use=False)
     await ContactAddress.filter(contact_id=people.merged.id).update(contact_id=people.kept.id)

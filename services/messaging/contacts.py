@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -50,18 +52,13 @@ async def create_contact(
 
     async def run(save: idempotency.Save) -> Contact:
         fields = {"name": name, "email": email, "phone": phone, "addresses": addresses}
-        values, wanted = await _validate(actor.account_id, fields, contact_id=None)
-        try:
-            async with change(actor.account_id, actor=actor.ref) as changed:
-                await _refuse_taken(actor.account_id, wanted, {kind for kind, _ in addresses}, contact_id=None)
-                contact, conversation = await _create(changed, values["name"], values["email"], values["phone"], wanted)
-                # Open inboxes show it now; an unknown sender's appears with its first message.
-                changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
-                await audit_log.record(actor, "contact.created", public_id("cnt", contact.id))
-                await save({"contact": str(contact.id)})
-        except IntegrityError as error:  # taken by a concurrent call
-            await _refuse_taken(actor.account_id, wanted, {kind for kind, _ in addresses}, contact_id=None)
-            raise AlreadyUsed(field="addresses") from error
+        checked = await check_new(actor.account_id, fields)
+        async with (
+            naming_the_owner(actor.account_id, checked),
+            change(actor.account_id, actor=actor.ref) as changed,
+        ):
+            contact, _ = await add(actor, changed, checked)
+            await save({"contact": str(contact.id)})
         return contact
 
     async def rebuild(ids: dict[str, Any]) -> Contact:
@@ -73,6 +70,42 @@ async def create_contact(
     return await idempotency.once(actor, "createContact", idempotency_key, given, run, rebuild)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A contact's given values, its addresses by kind, and the input field that gives each address."""
+
+    contact_id: UUID | None  # None: a new contact
+    values: dict[str, Any]
+    addresses: dict[str, str]
+    fields: dict[str, tuple[str, ...]]
+
+
+async def check_new(account_id: UUID, given: Mapping[str, Any]) -> Checked:
+    """The values of a new contact: name, email, phone, addresses (kind, address). Raises: Blank, TooLong, Invalid, AlreadyUsed."""
+    return await _validate(account_id, given, contact_id=None)
+
+
+async def add(actor: Actor, changed: Change, checked: Checked) -> tuple[Contact, Conversation]:
+    """Add a contact with its conversation. Raises: AlreadyUsed; IntegrityError, see `naming_the_owner`."""
+    await _refuse_taken(actor.account_id, checked)
+    values = checked.values
+    contact, conversation = await _create(changed, values["name"], values["email"], values["phone"], checked.addresses)
+    # Open inboxes show it now; an unknown sender's appears with its first message.
+    changed.event("conversation.updated", conversation_id=conversation.id, contact_id=contact.id)
+    await audit_log.record(actor, "contact.created", public_id("cnt", contact.id))
+    return contact, conversation
+
+
+@asynccontextmanager
+async def naming_the_owner(account_id: UUID, checked: Checked) -> AsyncGenerator[None, None]:
+    """Around the transaction: an address that a concurrent call has taken is refused. Raises: AlreadyUsed."""
+    try:
+        yield
+    except IntegrityError as error:
+        await _refuse_taken(account_id, checked)
+        raise AlreadyUsed(field="addresses") from error
+
+
 async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str, Any]) -> Contact:
     """Change name, email, phone or addresses (kind, address).
 
@@ -81,29 +114,27 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
     actor.require("message")
     if unknown := set(changes) - CHANGEABLE:
         raise ValueError(f"not fields of a contact: {sorted(unknown)}")
-    values, wanted = await _validate(actor.account_id, changes, contact_id=contact_id)
-    stated = {kind for kind, _ in changes.get("addresses") or ()}
-    try:
-        async with change(actor.account_id, actor=actor.ref, queue_on=[contact_id]) as changed:
-            contact = await merged_rows.lock_contact(actor.account_id, contact_id)
-            if contact is None:
-                raise NotFound(field="contactId")
-            values = {name: value for name, value in values.items() if getattr(contact, name) != value}
-            await _refuse_taken(actor.account_id, wanted, stated, contact_id=contact.id)
-            moved = await _set_addresses(contact, wanted)
-            if not values and not moved:
-                return contact
-            contact.update_from_dict(values)
-            contact.version += 1
-            await contact.save(update_fields=[*values, "version", "updated_at"])
-            conversation = await Conversation.get(contact_id=contact.id)
-            changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
-            await audit_log.record(
-                actor, "contact.updated", public_id("cnt", contact.id), {"fields": sorted([*values, *moved])}
-            )
-    except IntegrityError as error:
-        await _refuse_taken(actor.account_id, wanted, stated, contact_id=contact_id)
-        raise AlreadyUsed(field="addresses") from error
+    checked = await _validate(actor.account_id, changes, contact_id=contact_id)
+    async with (
+        naming_the_owner(actor.account_id, checked),
+        change(actor.account_id, actor=actor.ref, queue_on=[contact_id]) as changed,
+    ):
+        contact = await merged_rows.lock_contact(actor.account_id, contact_id)
+        if contact is None:
+            raise NotFound(field="contactId")
+        values = {name: value for name, value in checked.values.items() if getattr(contact, name) != value}
+        await _refuse_taken(actor.account_id, replace(checked, contact_id=contact.id))
+        moved = await _set_addresses(contact, checked.addresses)
+        if not values and not moved:
+            return contact
+        contact.update_from_dict(values)
+        contact.version += 1
+        await contact.save(update_fields=[*values, "version", "updated_at"])
+        conversation = await Conversation.get(contact_id=contact.id)
+        changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
+        await audit_log.record(
+            actor, "contact.updated", public_id("cnt", contact.id), {"fields": sorted([*values, *moved])}
+        )
     return contact
 
 
@@ -251,9 +282,7 @@ async def _create(
     return contact, conversation
 
 
-async def _validate(
-    account_id: UUID, given: Mapping[str, Any], *, contact_id: UUID | None
-) -> tuple[dict[str, Any], dict[str, str]]:
+async def _validate(account_id: UUID, given: Mapping[str, Any], *, contact_id: UUID | None) -> Checked:
     region = await _region(account_id)
     values: dict[str, Any] = {}
     stated: dict[str, str] = {}
@@ -275,26 +304,28 @@ async def _validate(
             values["phone"] = _parse_phone(given["phone"], region, "phone")
     with refusals:
         stated = _parse_addresses(given.get("addresses") or (), region)
-    wanted = _derive_addresses(values.get("email"), values.get("phone")) | stated
+    derived = _derive_addresses(values.get("email"), values.get("phone"))
+    checked = Checked(
+        contact_id=contact_id,
+        values=values,
+        addresses=derived | stated,
+        fields={kind: ("email",) if kind == "EMAIL" else ("phone",) for kind in derived}
+        | {kind: ("addresses", str(n), "address") for n, (kind, _) in enumerate(given.get("addresses") or ())},
+    )
     if refusals:
         with refusals:  # already refused: also report what saving would refuse later
-            await _refuse_taken(account_id, wanted, stated, contact_id=contact_id)
+            await _refuse_taken(account_id, checked)
     refusals.raise_any()
-    return values, wanted
+    return checked
 
 
-async def _refuse_taken(
-    account_id: UUID, wanted: Mapping[str, str], stated: Collection[str], *, contact_id: UUID | None
-) -> None:
+async def _refuse_taken(account_id: UUID, checked: Checked) -> None:
     refusals = Refusals()
-    for kind, address in wanted.items():
+    for kind, address in checked.addresses.items():
         taken = await held_address(account_id, kind, address)
         with refusals:
-            if taken is not None and taken.contact_id != contact_id:
-                raise AlreadyUsed(
-                    current=public_id("cnt", taken.contact_id),
-                    field="addresses" if kind in stated else "email" if kind == "EMAIL" else "phone",
-                )
+            if taken is not None and taken.contact_id != checked.contact_id:
+                raise AlreadyUsed(current=public_id("cnt", taken.contact_id), field=checked.fields[kind])
     refusals.raise_any()
 
 
@@ -353,29 +384,34 @@ def _derive_addresses(email: str | None, phone: str | None) -> dict[str, str]:
 def _parse_addresses(given: Sequence[tuple[str, str]], region: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
     kinds = {kind.value for kind in ChannelKind}
-    for kind, typed in given:
-        if kind not in kinds:
-            raise Invalid("This is not a kind of channel.", field="addresses")
-        if kind in found:
-            raise Invalid("One address per kind of channel.", field="addresses")
-        address = normalise(kind, typed, region)
-        found[kind] = dialled(address) if kind == "SMS" else address
+    refusals = Refusals()
+    for n, (kind, typed) in enumerate(given):
+        at = ("addresses", str(n))
+        with refusals:
+            if kind not in kinds:
+                raise Invalid("This is not a kind of channel.", field=(*at, "kind"))
+            if any(kind == earlier for earlier, _ in given[:n]):
+                raise Invalid("One address per kind of channel.", field=(*at, "kind"))
+        with refusals:
+            address = normalise(kind, typed, region, field=(*at, "address"))
+            found[kind] = dialled(address) if kind == "SMS" else address
+    refusals.raise_any()
     return found
 
 
-def normalise(kind: str, typed: str, region: str | None) -> str:
+def normalise(kind: str, typed: str, region: str | None, *, field: validation.Field = "address") -> str:
     """An address as stored: E.164, lower-case email, or as given.
 
     Raises: Blank, TooLong, Invalid.
     """
-    address = validation.required(typed, limit=validation.ADDRESS_LIMIT, field="addresses")
+    address = validation.required(typed, limit=validation.ADDRESS_LIMIT, field=field)
     if kind in PHONE_KINDS:
         number = normalise_phone(address, region)
         if number is None:
-            raise Invalid("This is not a phone number.", field="addresses")
+            raise Invalid("This is not a phone number.", field=field)
         return number
     if kind == "EMAIL":
-        return validation.email(address, field="addresses") or address
+        return validation.email(address, field=field) or address
     return address
 
 

@@ -29,11 +29,11 @@ def addresses(given: Sequence[str]) -> list[str]:
         raise TooLong(f"At most {MOST} addresses get a copy.", field="cc")
     found: list[str] = []
     refusals = Refusals()
-    for typed in given:
+    for n, typed in enumerate(given):
         with refusals:
-            address = validation.email(typed, field="cc")
+            address = validation.email(typed, field=("cc", str(n)))
             if address is None:
-                raise Blank(field="cc")
+                raise Blank(field=("cc", str(n)))
             found.append(address)
     refusals.raise_any()
     return found
@@ -53,8 +53,13 @@ async def checked(conversation: Conversation, connection: ChannelConnection, giv
     others = without(given, known[conversation.id])
     if len(others) > limit:
         raise TooLong(f"At most {limit} addresses get a copy.", field="cc")
-    if out := await _opted_out(conversation.account_id, others):
-        raise ContactOptedOut(f"{sorted(out)[0]} has opted out of email from this account.", field="cc")
+    out = await _opted_out(conversation.account_id, others)
+    refusals = Refusals()
+    for n, address in enumerate(given):
+        with refusals:
+            if address in out:
+                raise ContactOptedOut(f"{address} has opted out of email from this account.", field=("cc", str(n)))
+    refusals.raise_any()
     return others
 
 

@@ -54,7 +54,7 @@ class Team:
     processor: dict[str, Any] = field(default_factory=dict)
 
     async def connect_sandbox(self) -> dict[str, Any]:
-        payload = await self.product.ok(d.CONFIGURE_PROCESSOR, {"kind": "SANDBOX"}, token=self.owner)
+        payload = await self.product.ok(d.CONFIGURE_PROCESSOR, {"credentials": {"sandbox": True}}, token=self.owner)
         self.processor = payload["processor"]
         return self.processor
 

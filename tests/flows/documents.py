@@ -1,5 +1,17 @@
 """The GraphQL documents of the flow tests, as an inbox sends them."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from strawberry.utils.str_converters import to_camel_case
+
+
+def keys_of(kind: str, values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """A processor's credentials, by the names of its settings, as configureProcessor takes them."""
+    return {kind.lower(): {to_camel_case(name): value for name, value in values.items()}}
+
+
 ERRORS = "userErrors { code message field }"
 ERROR_FACTS = """userErrors { __typename code message field
   ... on AmountLimitError { minimum { amount currency } maximum { amount currency } }

@@ -186,9 +186,23 @@ def nested(path: str, value: Any, into: Mapping[str, Any], kind: Mapping[str, Gr
     if is_list_type(inner):
         first = (copy.get(head) or [{}])[0]
         copy[head] = [nested(rest, value, first, fields)]
+    elif child.is_one_of:
+        member = rest.partition(".")[0]
+        kept = {member: (copy.get(head) or {}).get(member, MEMBERS[child.name].get(member))}
+        copy[head] = nested(rest, value, kept, fields)
     else:
         copy[head] = nested(rest, value, copy.get(head) or {}, fields)
     return copy
+
+
+# Right values of the members of a @oneOf input that `right` does not choose.
+MEMBERS: dict[str, dict[str, Any]] = {
+    "ProcessorCredentialsInput": {
+        "paypal": {"clientId": "A", "clientSecret": "B"},
+        "square": {"accessToken": "A", "locationId": "L"},
+        "custom": {"provider": "plug", "credentials": [{"name": "api_key", "value": "test_dHar4XY7LxsDOtmnkVtj"}]},
+    }
+}
 
 
 def without(path: str, of: Mapping[str, Any]) -> dict[str, Any]:
@@ -584,14 +598,10 @@ def right(w: World) -> dict[str, dict[str, Any]]:
             "numberPrefix": "A-",
         },
         "configureProcessor": {
-            "kind": "STRIPE",
             "processorId": w.stripe,
+            "credentials": {"stripe": {"secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET, "account": ""}},
             "displayName": "Cards",
             "testMode": True,
-            "provider": "stripe",
-            "credentials": [{"name": "account", "value": ""}],
-            "secretKey": SECRET_KEY,
-            "webhookSecret": WEBHOOK_SECRET,
             "makeDefault": False,
         },
         "connectChannel": {
@@ -655,8 +665,8 @@ async def world(bare: Team) -> World:
     credentials = [{"name": name, "value": value} for name, value in named.items()]
     w.off["widget"] = await _channel(bare, {"kind": "WEB_CHAT", "provider": "web_chat"})
     w.off["twilio"] = await _channel(bare, {"kind": "SMS", "provider": "twilio_sms", "credentials": credentials})
-    keys = {"secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET}
-    connected = await product.ok(d.CONFIGURE_PROCESSOR, {"kind": "STRIPE", **keys}, token=bare.owner)
+    keys = {"stripe": {"secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET}}
+    connected = await product.ok(d.CONFIGURE_PROCESSOR, {"credentials": keys}, token=bare.owner)
     w.stripe = connected["processor"]["id"]
 
     w.used_key = key()

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from graphql import GraphQLEnumType
 
+from integrations import registry
+from integrations.base import Environment
 from tests.contracts.stripe_contract import derived_contract
-from tests.contracts.stripe_server import SECRET_KEY, StripeServer
+from tests.contracts.stripe_server import StripeServer
 from tests.contracts.twilio_server import TwilioServer
 from tests.contracts.twilio_server import contracts as twilio_contracts
 from tests.flows import documents as d
@@ -22,6 +24,7 @@ from tests.flows import harness, probes
 from tests.flows.conftest import Team
 from tests.flows.harness import Product, key
 from tests.flows.probes import Leaf, World
+from tests.services.scripted import Scripted
 
 NONE = "none"
 SAME = "same"
@@ -84,9 +87,15 @@ LIMITS = {
     "updateAccount.input.linkMessageTemplate": 1000,
     "updateAccount.input.numberPrefix": 10,
     "configureProcessor.input.displayName": 120,
-    "configureProcessor.input.secretKey": 1000,
-    "configureProcessor.input.webhookSecret": 1000,
-    "configureProcessor.input.credentials.value": 1000,
+    **{
+        f"configureProcessor.input.credentials.{name}": 1000
+        for name in (
+            *(f"stripe.{key}" for key in ("secretKey", "webhookSecret", "account")),
+            *(f"paypal.{key}" for key in ("clientId", "clientSecret", "webhookId")),
+            *(f"square.{key}" for key in ("accessToken", "locationId", "webhookSignatureKey", "currency")),
+            "custom.credentials.value",
+        )
+    },
     "connectChannel.input.displayName": 120,
     "connectChannel.input.sender": 254,
     "connectChannel.input.credentials.value": 1000,
@@ -101,8 +110,8 @@ LOOKED_UP = {
     "signIn.input.password": "SIGN_IN_FAILED",
     "refreshSession.input.refreshToken": "SIGN_IN_FAILED",
     "acceptInvitation.input.token": "LINK_INVALID",
-    "configureProcessor.input.provider": "INVALID",
-    "configureProcessor.input.credentials.name": "INVALID",
+    "configureProcessor.input.credentials.custom.provider": "INVALID",
+    "configureProcessor.input.credentials.custom.credentials.name": "INVALID",
     "connectChannel.input.provider": "INVALID",
     **{f"{sending}.input.template.variables.name": "INVALID" for sending in SENDING},
     "connectChannel.input.credentials.name": "INVALID",
@@ -144,13 +153,21 @@ HARMLESS = {
 }
 # What the answer names instead of the path of a list's item, or where nothing may be named.
 NAMED = {
-    "createContact.input.addresses.address": "input.addresses",
-    "updateContact.input.addresses.address": "input.addresses",
-    "mergeContacts.input.addresses.address": "input.addresses",
-    "configureProcessor.input.credentials.name": "input.credentials",
-    "configureProcessor.input.credentials.value": "input.credentials.account",
-    "connectChannel.input.credentials.name": "input.credentials",
-    "connectChannel.input.credentials.value": "input.credentials",
+    "createContact.input.addresses.address": "input.addresses.0.address",
+    "updateContact.input.addresses.address": "input.addresses.0.address",
+    "mergeContacts.input.addresses.address": "input.addresses.0.address",
+    "sendMessage.input.cc": "input.cc.0",
+    **{
+        f"{sending}.input.template.variables.{part}": f"input.template.variables.0.{part}"
+        for sending in SENDING
+        for part in ("name", "value")
+    },
+    **{
+        f"configureProcessor.input.credentials.custom.credentials.{part}": f"input.credentials.custom.credentials.0.{part}"
+        for part in ("name", "value")
+    },
+    "connectChannel.input.credentials.name": "input.credentials.0.name",
+    "connectChannel.input.credentials.value": "input.credentials.0.value",
     "signIn.input.email": NONE,
     "signIn.input.password": NONE,
     "refreshSession.input.refreshToken": NONE,
@@ -211,9 +228,9 @@ TEMPLATE_CASES = [
         for wrong, code, named in (
             (variables(*["{link}"] * 21), "TOO_LONG", SAME),
             (variables("{link}", *["x" * 800] * 2), "TOO_LONG", SAME),
-            (variables("{link}", "two", name="1"), "INVALID", "template.variables.name"),
-            (variables("{link}", name="one two"), "INVALID", "template.variables.name"),
-            (variables("{link}\nPay"), "INVALID", "template.variables.value"),
+            (variables("{link}", "two", name="1"), "INVALID", "template.variables.1.name"),
+            (variables("{link}", name="one two"), "INVALID", "template.variables.0.name"),
+            (variables("{link}\nPay"), "INVALID", "template.variables.0.value"),
         )
     ),
 ]
@@ -234,6 +251,8 @@ def by_type() -> Iterator[Case]:
             where = f"{mutation}.{leaf.path}"
             named = NAMED.get(where, SAME)
             also = TEMPLATED if ".template." in leaf.path else {}
+            if mutation == "configureProcessor" and leaf.path.split(".")[2:3] in (["paypal"], ["square"], ["custom"]):
+                also = {"input.processorId": None}
             if leaf.type == "ID":
                 kind = probes.ID_KINDS[leaf.name]
                 for wrong in ("", "rubbish\x00", *(wrong_id(kind, make) for make in WRONG_IDS)):
@@ -307,10 +326,10 @@ BAD_ADDRESSES = [
     ("phone", "+999 5550100", "INVALID"),
     ("email", "maria2@example.com", "ALREADY_USED"),
     ("phone", "(415) 555-2602", "ALREADY_USED"),
-    ("addresses", [{"kind": "WEB_CHAT", "address": "visitor-2"}], "ALREADY_USED"),
-    ("addresses", [{"kind": "SMS", "address": "call me"}], "INVALID"),
-    ("addresses", [{"kind": "EMAIL", "address": "maria"}], "INVALID"),
-    ("addresses", [{"kind": "WEB_CHAT", "address": a} for a in ("one", "two")], "INVALID"),
+    ("addresses", [{"kind": "WEB_CHAT", "address": "visitor-2"}], "ALREADY_USED", "addresses.0.address"),
+    ("addresses", [{"kind": "SMS", "address": "call me"}], "INVALID", "addresses.0.address"),
+    ("addresses", [{"kind": "EMAIL", "address": "maria"}], "INVALID", "addresses.0.address"),
+    ("addresses", [{"kind": "WEB_CHAT", "address": a} for a in ("one", "two")], "INVALID", "addresses.1.kind"),
 ]
 AMOUNT, CURRENCY = "amount.amount", "amount.currency"
 BAD_AMOUNTS = [
@@ -324,8 +343,7 @@ BAD_AMOUNTS = [
     ("amount", "1\x00", "INVALID"),
     ("amount", "NaN", "INVALID"),
 ]
-NOTHING_OF_STRIPES = {"provider": None, "credentials": None}
-NO_SECRETS = {"secretKey": None, "webhookSecret": None}
+ANOTHER = {"processorId": None}  # beside the world's Stripe
 
 CASES = [
     *of(
@@ -493,8 +511,8 @@ CASES = [
         "mergeContacts",
         ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
         ("mergedContactId", lambda w: w.ids["contact"], "INVALID"),
-        ("addresses", [{"kind": "SMS", "address": "+14155552602"}], "INVALID"),  # Ben's
-        ("addresses", [{"kind": "SMS", "address": "call me"}], "INVALID"),
+        ("addresses", [{"kind": "SMS", "address": "+14155552602"}], "INVALID", "addresses.0.address"),  # Ben's
+        ("addresses", [{"kind": "SMS", "address": "call me"}], "INVALID", "addresses.0.address"),
     ),
     *of(
         "updateAccount",
@@ -521,45 +539,25 @@ CASES = [
     ),
     *of(
         "configureProcessor",
-        ("kind", "CUSTOM", "INVALID", "provider"),
-        ("kind", "CUSTOM", "INVALID", "provider", {"provider": None}),
-        ("kind", "PAYPAL", "INVALID", "provider"),
-        ("kind", "SANDBOX", "NOT_FOUND", "processorId", {"testMode": None, **NOTHING_OF_STRIPES}),
+        ("credentials", None, "INVALID", SAME, {"processorId": None}),
+        ("credentials", {"sandbox": True}, "NOT_FOUND", "processorId", {"testMode": None}),
+        ("credentials.sandbox", False, "INVALID", SAME, {"processorId": None, "testMode": None}),
+        ("credentials.custom.provider", "stripe", "INVALID", SAME, ANOTHER),
+        ("credentials.custom.provider", "../stripe", "INVALID", SAME, ANOTHER),
+        ("credentials.custom.credentials", [], "INVALID", SAME, ANOTHER),
         (
-            "credentials",
-            [{"name": "secret_key", "value": "sk_of_my_own"}],
+            "credentials.custom.credentials",
+            [{"name": "api_key", "value": v} for v in ("test_1", "test_2")],
             "INVALID",
-            "credentials.secret_key",
-            {"kind": "SANDBOX", "processorId": None, "testMode": None, "provider": None, **NO_SECRETS},
+            "credentials.custom.credentials.1.name",
+            ANOTHER,
         ),
-        ("provider", "paypal", "INVALID"),
-        ("provider", "../stripe", "INVALID", SAME, {"kind": "CUSTOM"}),
+        ("credentials.paypal", {"clientId": "A"}, "INVALID", "credentials.paypal.clientSecret", ANOTHER),
         ("testMode", False, "INVALID"),
-        ("testMode", False, "INVALID", SAME, {"secretKey": None}),
-        (
-            "testMode",
-            False,
-            "INVALID",
-            SAME,
-            {"kind": "SANDBOX", "processorId": None, **NOTHING_OF_STRIPES, **NO_SECRETS},
-        ),
-        (
-            "testMode",
-            None,
-            "INVALID",
-            SAME,
-            {"kind": "PAYPAL", "processorId": None, **NOTHING_OF_STRIPES, **NO_SECRETS},
-        ),
-        ("credentials", [{"name": "secret_key", "value": SECRET_KEY}], "INVALID", "secretKey"),
-        ("credentials", [{"name": "account", "value": v} for v in ("acct_1", "acct_2")], "INVALID"),
-        (
-            "credentials",
-            [{"name": "client_id", "value": "A"}],
-            "INVALID",
-            "credentials.client_secret",
-            {"kind": "PAYPAL", "provider": None, "processorId": None, **NO_SECRETS},
-        ),
-        ("secretKey", "sk_test_not_this_one", "PROCESSOR_REJECTED"),
+        ("testMode", False, "INVALID", SAME, {"credentials": None}),
+        ("testMode", False, "INVALID", SAME, {"credentials": {"sandbox": True}, "processorId": None}),
+        ("testMode", None, "INVALID", SAME, {"credentials": {"paypal": {}}, "processorId": None}),
+        ("credentials.stripe.secretKey", "sk_test_not_this_one", "PROCESSOR_REJECTED"),
     ),
     *of(
         "connectChannel",
@@ -573,11 +571,12 @@ CASES = [
             "credentials",
             [{"name": "secret", "value": "of my own"}],
             "INVALID",
-            SAME,
+            "credentials.0.name",
             {"provider": "simulated", "channelId": None},
         ),
         ("credentials", [{"name": "auth_token", "value": "0" * 32}], "INVALID"),
         ("credentials", [{"name": "auth_token", "value": ""}], "INVALID"),
+        ("credentials", [{"name": "auth_token", "value": "a"}] * 2, "INVALID", "credentials.1.name"),
         ("allowedOrigins", ["https://shop.example"], "INVALID"),
     ),
     *of(
@@ -639,6 +638,31 @@ async def stripe() -> AsyncIterator[StripeServer]:
         assert server.violations == []
 
 
+@dataclass(frozen=True)
+class PlugKeys:
+    api_key: str = field(repr=False)
+
+
+class Plug(Scripted):
+    name = "plug"
+    credentials = PlugKeys
+
+    def __init__(self, credentials: PlugKeys, *, environment: Environment, webhook_url: str | None = None) -> None:
+        super().__init__()
+
+
+@pytest.fixture(autouse=True)
+def plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor `plug`, as from an installed package."""
+    load, cls = registry.load, registry.processor_class
+
+    async def load_plug(room: str, name: str) -> Any:
+        return Plug if name == "plug" else await load(room, name)
+
+    monkeypatch.setattr(registry, "load", load_plug)
+    monkeypatch.setattr(registry, "processor_class", lambda name: Plug if name == "plug" else cls(name))
+
+
 @pytest.fixture
 async def twilio() -> AsyncIterator[TwilioServer]:
     async with TwilioServer(twilio_contracts()[0]) as server:
@@ -666,7 +690,7 @@ def test_every_mutation_and_every_input_field_has_a_case() -> None:
     }
     assert sorted(wanted - tried - set(HARMLESS)) == []
     # A list may also be wrong as a whole.
-    lists = {path.rpartition(".")[0] for path in wanted}
+    lists = {ancestor for path in wanted for ancestor in itertools.accumulate(path.split("."), "{}.{}".format)}
     assert sorted(tried - wanted - lists) == []
     assert sorted(set(HARMLESS) & tried) == []
     for table in (LIMITS, LOOKED_UP, HARMLESS, NAMED, dict.fromkeys(BLANKS)):
@@ -715,10 +739,12 @@ JUDGED_BESIDE: dict[str, list[set[str]]] = {
     "voidPaymentRequest.input.expectedVersion": [{"input.paymentRequestId"}],
     "voidPaymentRequest.input.confirmPartiallyPaid": [{"input.paymentRequestId"}],
     "resendMessage.input.confirmPossibleDuplicate": [{"input.messageId"}, {"input.channelId"}],
-    "configureProcessor.input.testMode": [{"input.processorId", "input.secretKey"}],  # both tell the mode
-    "configureProcessor.input.credentials.value": [{"input.credentials.name"}],
+    "configureProcessor.input.testMode": [
+        {"input.processorId", "input.credentials.stripe.secretKey"}
+    ],  # both tell the mode
     "resolveMismatch.input.resolution": [{"input.paymentRequestId"}],
     "connectChannel.input.kind": [{"input.provider"}],
+    "connectChannel.input.allowedOrigins": [{"input.provider"}],
     "mergeContacts.input.addresses": [{"input.contactId"}, {"input.mergedContactId"}],
     "connectChannel.input.credentials.name": [{"input.channelId"}, {"input.provider"}, {"input.kind"}],
 }
@@ -734,7 +760,13 @@ async def wrong_together(world: World) -> list[str]:
             if case.mutation == mutation and not case.also and case.expected_field is not None:
                 cases.setdefault(".".join(case.expected_field), case)
         order = [leaf.path for leaf in probes.leaves(one.args)]
-        chosen = sorted(cases.values(), key=lambda case: place(order, case.path))
+        # A wrong list as a whole, or an item of it.
+        single = [
+            case
+            for case in cases.values()
+            if not any(other.path.startswith(f"{case.path}.") for other in cases.values())
+        ]
+        chosen = sorted(single, key=lambda case: place(order, case.path))
         for together in [*itertools.combinations(chosen, 2), tuple(chosen)]:
             if len(together) < 2:
                 continue
@@ -789,7 +821,9 @@ async def wrong_by_type(world: World) -> list[str]:
             for value in wrong_types(leaf):
                 tried[f"{leaf.path}: {value!r}"] = probes.nested(leaf.path, value, whole, one.args)
             if leaf.required:
-                tried[f"{leaf.path} left out"] = probes.without(leaf.path, whole)
+                tried[f"{leaf.path} left out"] = probes.without(
+                    leaf.path, probes.nested(leaf.path, None, whole, one.args)
+                )
         if "input" in one.args:
             tried["no input"] = {}
             tried["input: null"] = {"input": None}
@@ -813,7 +847,11 @@ async def a_silent_processor(world: World, stripe: StripeServer) -> list[str]:
     document = probes.mutation_document("configureProcessor")
     payload = await world.product.one(document, arguments, token=world.team.owner)
     found = [(e["code"], e["field"]) for e in payload["userErrors"]]
-    wrong = [] if found == [("PROCESSOR_UNAVAILABLE", ["input", "secretKey"])] else [f"silent processor: {found}"]
+    wrong = (
+        []
+        if found == [("PROCESSOR_UNAVAILABLE", ["input", "credentials", "stripe", "secretKey"])]
+        else [f"silent processor: {found}"]
+    )
     return wrong + probes.changed(before, await probes.snapshot())
 
 
@@ -878,6 +916,9 @@ async def without_a_processor(world: World) -> list[str]:
         if found != [("NO_PROCESSOR_CONFIGURED", where)] or not way:
             wrong.append(f"{name}: {payload['userErrors']}")
     wrong += probes.changed(before, await probes.snapshot())
-    for given in ({"kind": "SANDBOX", "makeDefault": True}, probes.right(world)["configureProcessor"]["input"]):
+    for given in (
+        {"credentials": {"sandbox": True}, "makeDefault": True},
+        probes.right(world)["configureProcessor"]["input"],
+    ):
         await team.product.ok(d.CONFIGURE_PROCESSOR, given, token=team.owner)
     return wrong

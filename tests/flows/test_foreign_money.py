@@ -40,7 +40,7 @@ async def product(database: str, events_url: str, stripe: StripeServer) -> Async
 async def shop(bare: Team) -> Team:
     """A team with a live Stripe connection and six simulated channels."""
     await bare.connect_channels()
-    given = {"kind": "STRIPE", "secretKey": LIVE_KEY, "webhookSecret": WEBHOOK_SECRET}
+    given = {"credentials": {"stripe": {"secretKey": LIVE_KEY, "webhookSecret": WEBHOOK_SECRET}}}
     bare.processor = (await bare.product.ok(d.CONFIGURE_PROCESSOR, given, token=bare.owner))["processor"]
     return bare
 

@@ -89,7 +89,7 @@ async def shop(bare: Team) -> Team:
     bare.channels["SMS"] = payload["channel"]["id"]
     payload = await bare.product.ok(
         d.CONFIGURE_PROCESSOR,
-        {"kind": "STRIPE", "secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET},
+        {"credentials": {"stripe": {"secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET}}},
         token=bare.owner,
     )
     bare.processor = payload["processor"]

@@ -83,7 +83,10 @@ async def connect(team: Team, acme: Acme) -> None:
     """Owner: connect both by the API."""
     payload = await team.product.ok(
         d.CONFIGURE_PROCESSOR,
-        {"kind": "CUSTOM", "provider": "acme_pay", "credentials": acme.credentials["acme_pay"], "testMode": True},
+        {
+            "credentials": {"custom": {"provider": "acme_pay", "credentials": acme.credentials["acme_pay"]}},
+            "testMode": True,
+        },
         token=team.owner,
     )
     team.processor = payload["processor"]

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
+from strawberry.utils.str_converters import to_camel_case
 from tortoise.expressions import Q
 
 from models.tables import Job, MoneyFact, Notification, ProcessorConnection, ProcessorEvent, Refund, Tick
@@ -243,13 +244,9 @@ async def shop(bare: Team, desk: Desk) -> Team:
 
 
 # ------------------------------------------------------------------------------------------------------------- helpers
-def listed(credentials: dict[str, str]) -> list[dict[str, str]]:
-    return [{"name": name, "value": value} for name, value in credentials.items()]
-
-
 async def connect(team: Team, desk: Desk, **more: Any) -> dict[str, Any]:
     """configureProcessor by the owner: the payload."""
-    given = {"kind": desk.kind, "credentials": listed(desk.credentials), **more}
+    given = {"credentials": d.keys_of(desk.kind, desk.credentials), **more}
     payload: dict[str, Any] = await team.product.one(d.CONFIGURE_PROCESSOR, {"input": given}, token=team.owner)
     return payload
 
@@ -343,10 +340,12 @@ async def test_wrong_credentials_are_refused_by_name_and_right_ones_ask_and_are_
 ) -> None:
     await bare.connect_channels()
     for name, (value, named) in desk.wrong.items():
-        payload = await connect(bare, desk, testMode=True, credentials=listed(desk.credentials | {name: value}))
+        payload = await connect(
+            bare, desk, testMode=True, credentials=d.keys_of(desk.kind, desk.credentials | {name: value})
+        )
         assert payload["processor"] is None
         assert [(e["code"], e["field"]) for e in payload["userErrors"]] == [
-            ("PROCESSOR_REJECTED", ["input", "credentials", named])
+            ("PROCESSOR_REJECTED", ["input", "credentials", desk.kind.lower(), to_camel_case(named)])
         ]
         assert value not in payload["userErrors"][0]["message"]
     assert (await bare.product.one(SETTINGS, token=bare.owner))["paymentSettings"]["processors"] == []
@@ -529,7 +528,7 @@ async def test_a_webhook_that_the_connection_registers_delivers_until_it_is_disc
 ) -> None:
     await bare.connect_channels()
     keys = {name: value for name, value in desk.credentials.items() if not name.startswith("webhook")}
-    payload = await connect(bare, desk, testMode=True, credentials=listed(keys))
+    payload = await connect(bare, desk, testMode=True, credentials=d.keys_of(desk.kind, keys))
     assert payload["userErrors"] == []
     public = payload["processor"]["webhookUrl"]
     assert desk.addresses() == [public]

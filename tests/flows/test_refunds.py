@@ -45,7 +45,7 @@ async def shop(bare: Team) -> Team:
     await bare.connect_channels()
     payload = await bare.product.ok(
         d.CONFIGURE_PROCESSOR,
-        {"kind": "STRIPE", "secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET},
+        {"credentials": {"stripe": {"secretKey": SECRET_KEY, "webhookSecret": WEBHOOK_SECRET}}},
         token=bare.owner,
     )
     bare.processor = payload["processor"]

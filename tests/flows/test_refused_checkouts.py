@@ -50,8 +50,7 @@ async def product(database: str, events_url: str, servers: Servers) -> AsyncIter
 
 
 async def connect(team: Team, kind: str) -> dict[str, Any]:
-    credentials = [{"name": name, "value": value} for name, value in CREDENTIALS[kind].items()]
-    given = {"kind": kind, "testMode": True, "credentials": credentials}
+    given = {"testMode": True, "credentials": d.keys_of(kind, CREDENTIALS[kind])}
     payload = await team.product.ok(d.CONFIGURE_PROCESSOR, given, token=team.owner)
     processor: dict[str, Any] = payload["processor"]
     return processor

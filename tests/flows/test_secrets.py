@@ -173,7 +173,8 @@ async def settings_of_everything(watched: Watched, team: Team) -> None:
     """Connect every provider, first with wrong credentials; then read all settings."""
     product = watched.product
     for kind, secret in (("STRIPE", "secret_key"), ("PAYPAL", "client_secret"), ("SQUARE", "access_token")):
-        given = {"kind": kind, "testMode": True, "credentials": wrong(watched.vendors.credentials(kind), secret)}
+        values = {each["name"]: each["value"] for each in wrong(watched.vendors.credentials(kind), secret)}
+        given = {"testMode": True, "credentials": d.keys_of(kind, values)}
         assert (await product.one(d.CONFIGURE_PROCESSOR, {"input": given}, token=team.owner))["userErrors"] != []
         processor = await connect_processor(team, watched.vendors, kind)
         await product.raw(TEST_PROCESSOR, {"input": {"processorId": processor["id"]}}, token=team.owner)
@@ -271,15 +272,17 @@ async def ask_nonsense(watched: Watched, team: Team, token: str) -> None:
     """Errors of every kind, with secrets in the operations."""
     product, secret = watched.product, stripe_server.SECRET_KEY
     for document in (
-        f'mutation {{ configureProcessor(input: {{kind: STRIPE, secretKey: "{secret}" }} ',
-        f'mutation {{ configureProcessor(input: {{kind: STRIPE, secretKei: "{secret}"}}) {{ nothing }} }}',
+        f'mutation {{ configureProcessor(input: {{credentials: {{stripe: {{secretKey: "{secret}" }} ',
+        f'mutation {{ configureProcessor(input: {{credentials: {{stripe: {{secretKei: "{secret}"}}}}}}) {{ nothing }} }}',
         f'mutation {{ signIn(input: {{email: "{EMAIL}", password: ["{PASSWORD}"]}}) {{ accessToken }} }}',
     ):
         answer = await product.raw(document, token=team.owner)
         assert answer["errors"]
         # graphql-core's words repeat what was asked: to the one who asked, and to nobody else (the log has none of it).
         watched.answers.pop()
-    await product.raw(d.CONFIGURE_PROCESSOR, {"input": {"kind": "STRIPE", "secretKey": {"a": 1}}}, token=team.owner)
+    await product.raw(
+        d.CONFIGURE_PROCESSOR, {"input": {"credentials": {"stripe": {"secretKey": {"a": 1}}}}}, token=team.owner
+    )
     for path in (
         "/",
         "/graphiql",

@@ -36,8 +36,7 @@ async def product(database: str, events_url: str, stripe: StripeServer) -> Async
 
 
 async def connect(team: Team, account: str) -> dict[str, Any]:
-    given = [{"name": "secret_key", "value": SECRET_KEY}, {"name": "account", "value": account}]
-    payload = {"input": {"kind": "STRIPE", "credentials": given}}
+    payload = {"input": {"credentials": {"stripe": {"secretKey": SECRET_KEY, "account": account}}}}
     answer: dict[str, Any] = await team.product.one(d.CONFIGURE_PROCESSOR, payload, token=team.owner)
     return answer
 

@@ -282,8 +282,7 @@ async def connect(team: Team, server: Any) -> Vendor:
             {"testMode": True},
         ),
     }[type(server)]
-    listed = [{"name": name, "value": value} for name, value in credentials.items()]
-    given = {"kind": kind, "credentials": listed, **more}
+    given = {"credentials": d.keys_of(kind, credentials), **more}
     team.processor = (await team.product.ok(d.CONFIGURE_PROCESSOR, given, token=team.owner))["processor"]
     if isinstance(server, StripeServer):
         return Vendor(

@@ -106,7 +106,8 @@ async def all_vendors() -> AsyncIterator[Vendors]:
 
 async def connect_processor(team: Team, vendors: Vendors, kind: str) -> dict[str, Any]:
     """Call configureProcessor; return the connection."""
-    given = {"kind": kind, "testMode": True, "credentials": vendors.credentials(kind)}
+    values = {each["name"]: each["value"] for each in vendors.credentials(kind)}
+    given = {"testMode": True, "credentials": d.keys_of(kind, values)}
     payload = await team.product.ok(d.CONFIGURE_PROCESSOR, given, token=team.owner)
     processor: dict[str, Any] = payload["processor"]
     return processor

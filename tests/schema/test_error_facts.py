@@ -159,3 +159,58 @@ async def test_too_many_attempts_say_how_long_to_wait(team: Team, api: Api, monk
             break
     assert error["__typename"] == "RateLimitError"
     assert 1 <= error["retryAfterSeconds"] <= 60
+
+
+async def test_each_wrong_item_of_a_list_is_named_by_its_place(team: Team, api: Api) -> None:
+    addresses = [
+        {"kind": "SMS", "address": "call me"},
+        {"kind": "WEB_CHAT", "address": "visitor-1"},
+        {"kind": "WEB_CHAT", "address": ""},
+        {"kind": "EMAIL", "address": "ann"},
+    ]
+    found = await refuse(api, "createContact", {"name": "", "phone": "12", "addresses": addresses})
+    assert [(error["code"], error["field"]) for error in found] == [
+        ("BLANK", ["input", "name"]),
+        ("INVALID", ["input", "phone"]),
+        ("INVALID", ["input", "addresses", "0", "address"]),
+        ("INVALID", ["input", "addresses", "2", "kind"]),
+        ("BLANK", ["input", "addresses", "2", "address"]),
+        ("INVALID", ["input", "addresses", "3", "address"]),
+    ]
+
+
+async def test_each_wrong_copy_and_variable_is_named_by_its_place(team: Team, api: Api) -> None:
+    given = {
+        "idempotencyKey": str(uuid7()),
+        "conversationId": ids(team)["conversation"],
+        "channelId": ids(team)["EMAIL"],
+        "body": " ",
+        "cc": ["ann@example.com", "bob", ""],
+        "template": {"id": "HX1", "variables": [{"name": "1", "value": " "}, {"name": "1", "value": "x"}]},
+    }
+    found = await refuse(api, "sendMessage", given)
+    assert [(error["code"], ".".join(error["field"])) for error in found] == [
+        ("BLANK", "input.body"),
+        ("INVALID", "input.cc.1"),
+        ("BLANK", "input.cc.2"),
+        ("INVALID", "input.template"),  # an email has none
+        ("BLANK", "input.template.variables.0.value"),
+        ("INVALID", "input.template.variables.1.name"),
+    ]
+
+
+async def test_each_wrong_site_and_credential_is_named_by_its_place(team: Team, api: Api) -> None:
+    given = {
+        "kind": "SMS",
+        "provider": "twilio_sms",
+        "credentials": [{"name": "account_sid", "value": "AC1"}, {"name": "colour", "value": "x\x07"}],
+    }
+    found = await refuse(api, "connectChannel", given, viewer=team.owner)
+    assert [(error["code"], ".".join(error["field"])) for error in found] == [
+        ("INVALID", "input.credentials.1.name"),
+        ("INVALID", "input.credentials.1.value"),
+    ]
+    sites = ["https://shop.example", "shop", "*.com"]
+    chat = {"kind": "WEB_CHAT", "provider": "web_chat", "allowedOrigins": sites}
+    found = await refuse(api, "connectChannel", chat, viewer=team.owner)
+    assert [".".join(error["field"]) for error in found] == ["input.allowedOrigins.1", "input.allowedOrigins.2"]

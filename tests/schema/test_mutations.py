@@ -231,7 +231,7 @@ async def test_processors_and_channels_are_connected_and_disconnected(team: Team
     owner = {"viewer": team.owner}
     named = await api.run(
         "configureProcessor",
-        {"kind": "SANDBOX", "processorId": ids(team)["processor"], "displayName": "Play money", "makeDefault": True},
+        {"processorId": ids(team)["processor"], "displayName": "Play money", "makeDefault": True},
         "processor { id displayName isDefault connected testMode }",
         **owner,
     )
@@ -242,10 +242,13 @@ async def test_processors_and_channels_are_connected_and_disconnected(team: Team
         "connected": True,
         "testMode": True,
     }
-    custom = await api.run("configureProcessor", {"kind": "CUSTOM"}, "processor { id }", **owner)
-    assert [(e["code"], e["field"]) for e in custom["userErrors"]] == [("INVALID", ["input", "provider"])]
+    nothing = await api.run("configureProcessor", {}, "processor { id }", **owner)
+    assert [(e["code"], e["field"]) for e in nothing["userErrors"]] == [("INVALID", ["input", "credentials"])]
     mixed = await api.run(
-        "configureProcessor", {"kind": "STRIPE", "processorId": ids(team)["processor"]}, "processor { id }", **owner
+        "configureProcessor",
+        {"processorId": ids(team)["processor"], "credentials": {"stripe": {"secretKey": "sk_test_1"}}},
+        "processor { id }",
+        **owner,
     )
     assert [(e["code"], e["field"]) for e in mixed["userErrors"]] == [("NOT_FOUND", ["input", "processorId"])]
     off = await api.run(
@@ -367,7 +370,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "updateContact": {"contactId": "cnt", "name": "Ada"},
     "mergeContacts": {"idempotencyKey": KEY, "contactId": "cnt", "mergedContactId": "cnt"},
     "updateAccount": {"name": "Acme"},
-    "configureProcessor": {"kind": "SANDBOX", "processorId": "prc"},
+    "configureProcessor": {"credentials": {"sandbox": True}, "processorId": "prc"},
     "testProcessor": {"processorId": "prc"},
     "disconnectProcessor": {"processorId": "prc"},
     "connectChannel": {"kind": "SMS", "provider": "simulated", "channelId": "chn"},

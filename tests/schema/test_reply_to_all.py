@@ -26,7 +26,7 @@ async def test_the_api_suggests_copies_and_takes_them_on_email_channels_only(tea
     }
     refused = await api.run("sendMessage", {**given, "cc": [TOM, "nobody"]}, "message { id }")
     assert refused["userErrors"] == [
-        {"code": "INVALID", "message": "This is not an email address.", "field": ["input", "cc"]}
+        {"code": "INVALID", "message": "This is not an email address.", "field": ["input", "cc", "1"]}
     ]
     done = await api.run(
         "sendMessage", {**given, "cc": [TOM]}, "message { cc undeliveredCc ... on Message { deliveryStatus } }"

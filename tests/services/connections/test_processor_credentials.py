@@ -104,13 +104,13 @@ async def test_paypal_and_square_are_connected_by_the_names_of_their_credentials
         (
             "paypal",
             {"credentials": PAYPAL | {"secret": "x"}},
-            ("credentials",),
+            ("credentials", "secret", "name"),
             "client_id, client_secret, webhook_id.",
         ),
-        ("paypal", {"credentials": PAYPAL | {"mode": "live"}}, ("credentials", "mode"), "testMode"),
+        ("paypal", {"credentials": PAYPAL | {"mode": "live"}}, ("credentials", "mode", "name"), "testMode"),
         ("square", {"credentials": SQUARE}, ("testMode",), "test or live"),
         ("square", {"test_mode": True}, ("credentials", "access_token"), "needs access_token"),
-        ("stripe", {"credentials": {"mode": "live", "secret_key": KEY}}, ("credentials",), "secret_key"),
+        ("stripe", {"credentials": {"mode": "live", "secret_key": KEY}}, ("credentials", "mode", "name"), "secret_key"),
         ("stripe", {}, ("credentials", "secret_key"), "needs secret_key"),
     ],
 )

@@ -73,7 +73,7 @@ async def test_the_secret_of_an_own_webhook_registers_nothing(team: Team, stripe
         await processor_settings.configure_processor(
             team.owner, processor="stripe", credentials={"webhook_endpoint_id": "we_of_somebody"}
         )
-    assert refused.value.field == ("credentials",)
+    assert refused.value.field == ("credentials", "webhook_endpoint_id", "name")
 
 
 async def test_a_webhook_that_is_not_taken_leaves_the_processor_connected_with_a_sentence(

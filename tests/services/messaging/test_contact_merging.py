@@ -153,7 +153,7 @@ async def test_the_caller_chooses_the_address_that_is_used_and_can_change_it_lat
     other, _ = await person(team, "Mary", SMS="+14155550122")
     with pytest.raises(Invalid) as error:
         await merge(team, one.id, other.id, addresses=[("SMS", team.addresses["SMS"].address)])
-    assert error.value.field == ("addresses",)
+    assert error.value.field == ("addresses", "0", "address")
     assert (await Contact.get(id=other.id)).merged_into_id is None
     await merge(team, one.id, other.id, addresses=[("SMS", "(415) 555-0122")])
 

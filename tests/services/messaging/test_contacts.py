@@ -51,11 +51,11 @@ async def test_a_contact_has_a_conversation_and_addresses_from_phone_and_email(t
         ({"email": "a@b.c@d.ef"}, Invalid, "email"),
         ({"phone": "call me"}, Invalid, "phone"),
         ({"phone": "123"}, Invalid, "phone"),
-        ({"addresses": [("FAX", "1")]}, Invalid, "addresses"),
-        ({"addresses": [("SMS", "nonsense")]}, Invalid, "addresses"),
-        ({"addresses": [("WEB_CHAT", " ")]}, Blank, "addresses"),
-        ({"addresses": [("WEB_CHAT", "a"), ("WEB_CHAT", "b")]}, Invalid, "addresses"),
-        ({"addresses": [("MESSENGER", "x" * 255)]}, TooLong, "addresses"),
+        ({"addresses": [("FAX", "1")]}, Invalid, "addresses.0.kind"),
+        ({"addresses": [("SMS", "nonsense")]}, Invalid, "addresses.0.address"),
+        ({"addresses": [("WEB_CHAT", " ")]}, Blank, "addresses.0.address"),
+        ({"addresses": [("WEB_CHAT", "a"), ("WEB_CHAT", "b")]}, Invalid, "addresses.1.kind"),
+        ({"addresses": [("MESSENGER", "x" * 255)]}, TooLong, "addresses.0.address"),
     ],
 )
 async def test_a_bad_contact_is_refused_and_changes_nothing(
@@ -64,7 +64,7 @@ async def test_a_bad_contact_is_refused_and_changes_nothing(
     before = await counts("contact", "contact_address", "conversation", "event", "audit_entry")
     with pytest.raises(refusal) as refused:
         await contacts.create_contact(team.agent, **({"name": "Jonas"} | given))
-    assert refused.value.field == (field,)
+    assert refused.value.field == tuple(field.split("."))
     assert await counts("contact", "contact_address", "conversation", "event", "audit_entry") == before
 
 
