@@ -13,6 +13,7 @@ PREFIXES: dict[str, str] = {
     "ConversationChannel": "cch",
     "Message": "msg",
     "ActivityCard": "card",
+    "Note": "note",
     "PaymentRequest": "pr",
     "Payment": "pay",
     "Processor": "prc",

@@ -43,6 +43,7 @@ search_text: the searched text of contact and payment_request with an index of i
 FOREIGN_KEYS = {
     "account_id": "account",
     "user_id": "user_account",
+    "note_id": "note",
     "contact_id": "contact",
     "conversation_id": "conversation",
     "processor_connection_id": "processor_connection",
@@ -286,6 +287,7 @@ class Conversation(TenantRow):
     # These two: kept by a trigger on message, and by what closes and merges conversations.
     waiting_since = fields.DatetimeField(null=True)  # the contact's first message after the team's last
     channel_kinds = fields.CharField(max_length=160, default=" ")  # of its messages, between spaces
+    tags: fields.Field[Any] = fields.JSONField(default=list, encoder=json_text)
     merged_into_id = fields.UUIDField(null=True)  # the conversation that replaces this one
     merged_ids: fields.Field[Any] = fields.JSONField(
         null=True, encoder=json_text
@@ -532,6 +534,43 @@ class ActivityCard(TenantRow):
         table = "activity_card"
         unique_together = (("account_id", "key"), ("conversation_id", "seq"))
         indexes = (("payment_request_id",),)
+
+
+class Note(TenantRow):
+    """Append-only. For the team: no channel reads it."""
+
+    conversation_id = fields.UUIDField()
+    contact_id = fields.UUIDField()
+    seq: fields.Field[int] = fields.BigIntField()
+    body = fields.TextField()
+    author = fields.CharField(max_length=160)
+    occurred_at = fields.DatetimeField()
+
+    class Meta:
+        table = "note"
+        unique_together = (("conversation_id", "seq"),)
+
+
+ThreadRow = Message | ActivityCard | Note
+
+
+class NoteMention(TenantRow):
+    note_id = fields.UUIDField()
+    user_id = fields.UUIDField()
+
+    class Meta:
+        table = "note_mention"
+        unique_together = (("note_id", "user_id"),)
+
+
+class Tag(TenantRow):
+    """A tag that a contact or conversation of the account has or had."""
+
+    name = fields.CharField(max_length=50)
+
+    class Meta:
+        table = "tag"
+        unique_together = (("account_id", "name"),)
 
 
 class CheckoutSession(TenantRow):

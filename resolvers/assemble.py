@@ -17,7 +17,7 @@ from schema.events import ResyncRequired
 from schema.notification import Notification
 from schema.payment import Payment
 from schema.scalars import SCALARS
-from schema.thread import ActivityCard, Message
+from schema.thread import ActivityCard, Message, Note
 from services.core.event_hub import Hub
 from services.core.permissions import Actor
 
@@ -48,6 +48,7 @@ def build_schema(
             ApiKey,
             ConversationChannel,
             Message,
+            Note,
             Notification,
             Payment,
             Processor,

@@ -48,9 +48,11 @@ from services.accounts import users
 from services.core import merged_rows
 from services.core.actors import parse
 from services.core.event_hub import Hub, ResyncNeeded, Start, Wants, follow
+from services.core.permissions import Actor
 from services.messaging import contact_merging
 from services.payments import dashboard
 from services.payments.dashboard import Board
+from services.team import notes
 
 DASHBOARD_INTERVAL_S = 1.0
 
@@ -80,6 +82,7 @@ def _thread_item(event: LogEntry, common: Common) -> Event | None:
         **common,
         message_row=event.message_id if event.kind == "message.created" else None,
         card_row=event.card_id if event.kind == "activity.created" else None,
+        note_row=UUID(event.data["note_id"]) if event.kind == "note.created" else None,
         conversation_row=event.conversation_id,
         contact_row=event.contact_id,
     )
@@ -155,6 +158,7 @@ def _notifications_read(event: LogEntry, common: Common) -> Event | None:
 _EVENT_MAKERS: dict[str, Callable[[LogEntry, Common], Event | None]] = {
     "activity.created": _thread_item,
     "message.created": _thread_item,
+    "note.created": _thread_item,
     "message.updated": _message,
     "contact.updated": _contact,
     contact_merging.MERGED: _merged,
@@ -214,6 +218,12 @@ class _ContactEvents:
         # Events of the account can change the channels' availability.
         of_account = event.contact_id is None and event.conversation_id is None
         return of_account or not self._attached or id in self._ids
+
+
+def _of_team(viewer: Actor) -> Wants:
+    """All but personal events, and notes for viewers who may not read them."""
+    hidden = ("notification.",) if notes.may_read(viewer) else ("notification.", "note.")
+    return lambda event: not event.kind.startswith(hidden)
 
 
 async def _feed(
@@ -323,8 +333,7 @@ class Subscription:
         " execution serves them all."
     )
     async def inbox_events(self, info: Info, after: AfterEvent = None) -> AsyncGenerator[InboxEvent, None]:
-        access(info)
-        return _feed(info, after, lambda event: not event.kind.startswith("notification."))
+        return _feed(info, after, _of_team(access(info).viewer))
 
     @subscription("What happens in one conversation, and to its contact's requests and record.")
     async def conversation_events(
@@ -338,7 +347,7 @@ class Subscription:
         row = await reads.conversation(found) if found is not None else None
         if row is None:
             raise not_found()
-        wants = _ContactEvents(row, lambda event: not event.kind.startswith("notification."))
+        wants = _ContactEvents(row, _of_team(reads.viewer))
 
         async def on_attached() -> None:
             wants.attached(await merged_rows.conversation(row.account_id, row.id))

@@ -29,6 +29,7 @@ from services.connections.availability import Capability, Help, Reach
 from services.core.permissions import Actor
 from services.messaging import copies
 from services.payments.payment_requests import Defaults
+from services.team import tags
 
 
 @strawberry.type(description="A person who signs in to the inbox.")
@@ -388,6 +389,10 @@ class Account(Node):
     @field("Settings → Payments.")
     def payment_settings(self) -> PaymentSettings:
         return PaymentSettings(row=self.row, link_message_template=self.row.link_message_template)
+
+    @field(f"The tags that contacts and conversations have or had, by name: the first {tags.MOST_SHOWN}.")
+    async def tags(self, info: Info) -> list[str]:
+        return list(await info.context.reads.tags())
 
     @field("Settings → Channels: all channels that are or were connected.")
     async def channels(self, info: Info) -> list[Channel]:

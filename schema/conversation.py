@@ -39,6 +39,7 @@ class Conversation(Node):
             " team has closed the conversation. Automatic answers leave it waiting."
         )
     )
+    tags: list[str] = strawberry.field(description="Labels of the team, in the order in which they were put on.")
     draft: str | None = strawberry.field(description="The team's unsent text in the message box; null: none.")
     contact: object = strawberry.field(
         resolver=_contact, graphql_type=LazyType("Contact", "schema.contact"), description="Its contact."
@@ -54,6 +55,7 @@ class Conversation(Node):
             preview=row.preview,
             closed_at=row.closed_at,
             waiting_since=row.waiting_since,
+            tags=list(row.tags),
             draft=row.draft,
         )
 

@@ -127,6 +127,7 @@ async def _request(info: Info, event: Event, id: UUID) -> PaymentRequest:
 class ThreadItemAdded(Event):
     message_row: strawberry.Private[UUID | None]
     card_row: strawberry.Private[UUID | None]
+    note_row: strawberry.Private[UUID | None]
     conversation_row: strawberry.Private[UUID]
     contact_row: strawberry.Private[UUID]
 
@@ -134,7 +135,12 @@ class ThreadItemAdded(Event):
     async def edge(self, info: Info) -> ThreadEdge:
         if self.message_row is not None:
             return ThreadEdge.from_row(await _message(info, self, self.message_row))
-        row = await info.context.reads.card(self.card_row) if self.card_row is not None else None
+        reads = info.context.reads
+        row: tables.ActivityCard | tables.Note | None = None
+        if self.card_row is not None:
+            row = await reads.card(self.card_row)
+        elif self.note_row is not None:
+            row = await reads.note(self.note_row)
         if row is None:
             raise Gone(self.cursor)
         return ThreadEdge.from_row(row)

@@ -14,7 +14,7 @@ from schema.conversation import Conversation
 from schema.payment import Payment
 from schema.payment_request import PaymentRequest
 from schema.scalars import LengthUnit, RefundStatus, SmsEncoding
-from schema.thread import ActivityCard, Message
+from schema.thread import ActivityCard, Message, Note
 from schema.user_errors import UserError, user_errors
 from services.payments.request_sending import Preview
 
@@ -216,6 +216,21 @@ class FollowConversationPayload(MutationPayload):
 @strawberry.type(description="Answer of saveDraft.")
 class SaveDraftPayload(MutationPayload):
     conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of addNote.")
+class AddNotePayload(MutationPayload):
+    note: Note | None = strawberry.field(default=None, description="The note in the thread. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of updateConversationTags.")
+class UpdateConversationTagsPayload(MutationPayload):
+    conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of updateContactTags.")
+class UpdateContactTagsPayload(MutationPayload):
+    contact: Contact | None = strawberry.field(default=None, description="The contact. " + _REFUSED)
 
 
 @strawberry.type(description="Answer of createContact.")

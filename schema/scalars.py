@@ -394,6 +394,10 @@ class ActivityKind(Enum):
         "PROCESSOR_DISCONNECTED",
         description="A notification, no card: the processor no longer accepts the account's credentials or has lost its permission.",
     )
+    MENTIONED = value("MENTIONED", description="A notification, no card: a note mentions the user.")
+    ASSIGNED = value(
+        "ASSIGNED", description="A notification, no card: a colleague assigned the conversation to the user."
+    )
 
 
 @strawberry.enum(description="A remedy when nothing can be sent now.")

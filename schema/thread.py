@@ -10,7 +10,7 @@ import strawberry
 from models import tables
 from models.ids import public_id
 from schema import reasons
-from schema.account import Channel, ConversationChannel
+from schema.account import Channel, ConversationChannel, User
 from schema.actor import Actor, actor_of
 from schema.connections import THREAD, TOTAL, Count, Slice
 from schema.context import Info
@@ -34,7 +34,9 @@ from services.core import actors
 from services.messaging import attachments, resending
 
 
-@strawberry.interface(description="An entry of the thread: a message or an activity card. Its place never changes.")
+@strawberry.interface(
+    description="An entry of the thread: a message, an activity card or a note. Its place never changes."
+)
 class ThreadItem(Node):
     occurred_at: datetime = strawberry.field(description="When it happened.")
 
@@ -235,17 +237,42 @@ class ActivityCard(ThreadItem):
         return await actor_of(info, actors.of_card(self.row.actor, self.row.actor_id))
 
 
-def thread_item(row: tables.Message | tables.ActivityCard) -> Message | ActivityCard:
+@strawberry.type(
+    description="An internal note. Only the team reads it; it is never sent, and changes neither preview nor order. Hidden from VIEWERs."
+)
+class Note(ThreadItem):
+    row: strawberry.Private[tables.Note]
+    body: str = strawberry.field(description="The text.")
+
+    @classmethod
+    def from_row(cls, row: tables.Note) -> Self:
+        return cls(id=strawberry.ID(public_id("note", row.id)), row=row, occurred_at=row.occurred_at, body=row.body)
+
+    @field("Who wrote it.")
+    async def author(self, info: Info) -> Actor:
+        found = await actor_of(info, actors.parse(self.row.author))
+        if found is None:
+            raise RuntimeError("a note without its author")
+        return found
+
+    @field("The users whom it mentions; each got a notification.")
+    async def mentions(self, info: Info) -> list[User]:
+        return [User.from_row(row) for row in await info.context.reads.mentioned(self.row.id)]
+
+
+def thread_item(row: tables.ThreadRow) -> Message | ActivityCard | Note:
+    if isinstance(row, tables.Note):
+        return Note.from_row(row)
     return Message.from_row(row) if isinstance(row, tables.Message) else ActivityCard.from_row(row)
 
 
 @strawberry.type(description="A thread item in its connection.")
 class ThreadEdge:
     cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
-    node: ThreadItem = strawberry.field(description="The message or card.")
+    node: ThreadItem = strawberry.field(description="The message, card or note.")
 
     @classmethod
-    def from_row(cls, row: tables.Message | tables.ActivityCard) -> Self:
+    def from_row(cls, row: tables.ThreadRow) -> Self:
         return cls(cursor=THREAD.cursor(row.seq), node=thread_item(row))
 
 
@@ -261,7 +288,7 @@ class ThreadConnection:
         return await self.count()
 
     @classmethod
-    def from_slice(cls, page: Slice[tables.Message | tables.ActivityCard], count: Count) -> Self:
+    def from_slice(cls, page: Slice[tables.ThreadRow], count: Count) -> Self:
         edges = [ThreadEdge.from_row(row) for row in page.rows]
         return cls(
             count=count,

@@ -42,6 +42,7 @@ export const shape = {
     ],
     "MutationPayload": [
       "AcceptInvitationPayload",
+      "AddNotePayload",
       "AssignConversationPayload",
       "CloseConversationPayload",
       "ConfigureProcessorPayload",
@@ -82,6 +83,8 @@ export const shape = {
       "UndoOutsidePaymentPayload",
       "UpdateAccountPayload",
       "UpdateContactPayload",
+      "UpdateContactTagsPayload",
+      "UpdateConversationTagsPayload",
       "UpdateUserPayload",
       "VoidPaymentRequestPayload"
     ],
@@ -96,6 +99,7 @@ export const shape = {
       "DashboardFigures",
       "Invitation",
       "Message",
+      "Note",
       "Notification",
       "Payment",
       "PaymentRequest",
@@ -105,7 +109,7 @@ export const shape = {
     ],
     "NotificationEvent": ["NotificationAdded", "NotificationsRead", "ResyncRequired", "Subscribed"],
     "SessionPayload": ["AcceptInvitationPayload", "RefreshSessionPayload", "SignInPayload"],
-    "ThreadItem": ["ActivityCard", "Message"],
+    "ThreadItem": ["ActivityCard", "Message", "Note"],
     "UserError": ["AmountLimitError", "ConflictError", "FieldError", "RateLimitError", "RefundLimitError", "WindowClosedError"]
   },
   "values": [
@@ -136,6 +140,7 @@ export const shape = {
   "keyless": [
     "AcceptInvitationPayload",
     "AccountUpdated",
+    "AddNotePayload",
     "AmountLimitError",
     "AssignConversationPayload",
     "AvailableAction",
@@ -224,6 +229,8 @@ export const shape = {
     "UndoOutsidePaymentPayload",
     "UpdateAccountPayload",
     "UpdateContactPayload",
+    "UpdateContactTagsPayload",
+    "UpdateConversationTagsPayload",
     "UpdateUserPayload",
     "VoidPaymentRequestPayload",
     "WindowClosedError"
@@ -238,6 +245,7 @@ export const shape = {
     "DashboardGroup": ["byCurrency"],
     "Message": ["attachments", "paymentRequests", "resendOptions"],
     "MessagePreview": ["userErrors"],
+    "Note": ["mentions"],
     "PaymentRequest": ["payments", "unresolved", "availableActions"],
     "PaymentSettings": ["processors"],
     "Query": ["nodes", "users", "apiKeys"],
@@ -269,7 +277,7 @@ export const shape = {
       "field": "thread",
       "connection": "ThreadConnection",
       "edge": "ThreadEdge",
-      "nodes": ["ActivityCard", "Message"],
+      "nodes": ["ActivityCard", "Message", "Note"],
       "keyArgs": [],
       "by": "occurredAt",
       "descending": false

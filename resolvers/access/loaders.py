@@ -28,6 +28,7 @@ from services.lists.sql import OVERDUE_OF_CONTACTS
 from services.messaging import copies, resending
 from services.payments import payment_views, refunds
 from services.payments.payment_views import PaymentView
+from services.team import notes, tags
 from services.thread import notifications
 
 R = TypeVar("R", bound=tables.Row)
@@ -49,6 +50,8 @@ class Loaders(AccountScope):
         self._payment_requests = self._by_id(tables.PaymentRequest)
         self._messages = self._by_id(tables.Message)
         self._cards = self._by_id(tables.ActivityCard)
+        self._notes = self._by_id(tables.Note)
+        self._mentioned = DataLoader(self._load_mentioned)
         self._conversations_of = DataLoader(self._load_conversations_of)
         self._following = DataLoader(self._load_following)
         self._addresses = DataLoader(self._load_addresses)
@@ -134,6 +137,16 @@ class Loaders(AccountScope):
 
     async def card(self, id: UUID) -> tables.ActivityCard | None:
         return await self._cards.load(id)
+
+    async def note(self, id: UUID) -> tables.Note | None:
+        """None for viewers who may not read notes."""
+        return await self._notes.load(id) if notes.may_read(self.viewer) else None
+
+    async def tags(self) -> list[str]:
+        return await tags.listed(self._account_id)
+
+    async def mentioned(self, note_id: UUID) -> list[tables.User]:
+        return await self._mentioned.load(note_id)
 
     async def notification(self, id: UUID) -> tables.Notification | None:
         if self.viewer.user_id is None:
@@ -333,6 +346,17 @@ class Loaders(AccountScope):
         )
         rows = _grouped((database.to_uuid(raw["of_message"]), instance(tables.PaymentRequest, raw)) for raw in found)
         return [rows[id] for id in message_ids]
+
+    async def _load_mentioned(self, note_ids: list[UUID]) -> list[list[tables.User]]:
+        found = await database.rows(
+            f"SELECT l.note_id AS of_note, {columns(tables.User, 'u')} FROM note_mention l"  # noqa: S608 (only constants are put in)
+            " JOIN user_account u ON u.id = l.user_id"
+            f" WHERE l.account_id = ? AND l.note_id IN ({database.placeholders(len(note_ids))}) ORDER BY u.id",
+            self._account_id,
+            *note_ids,
+        )
+        rows = _grouped((database.to_uuid(raw["of_note"]), instance(tables.User, raw)) for raw in found)
+        return [rows[id] for id in note_ids]
 
     async def _load_attachments(self, message_ids: list[UUID]) -> list[list[tables.Attachment]]:
         heads = ", ".join("NULL AS content" if name == "content" else name for name in names(tables.Attachment))

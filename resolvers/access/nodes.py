@@ -21,7 +21,7 @@ from schema.payment import Payment
 from schema.payment_request import PaymentRequest
 from schema.scalars import Node
 from schema.team import Invitation
-from schema.thread import ActivityCard, Message
+from schema.thread import ActivityCard, Message, Note
 from services.core.actors import UNKNOWN_NAME, ActorRef
 from services.payments.dashboard import Board
 
@@ -122,6 +122,7 @@ _FINDERS: dict[str, Callable[[Nodes, UUID], Awaitable[Node | None]]] = {
     "cnv": _finder(Nodes.conversation, Conversation.from_row),
     "msg": _finder(Nodes.message, Message.from_row),
     "card": _finder(Nodes.card, ActivityCard.from_row),
+    "note": _finder(Nodes.note, Note.from_row),
     "pr": _finder(Nodes.visible_request, PaymentRequest.from_row),
     "pay": Nodes.payment_node,
     "inv": _finder(Nodes.invitation, Invitation.from_row),

@@ -12,7 +12,7 @@ from models import database, tables
 from models.database import to_time, to_uuid
 from models.database_url import Dialect
 from models.rows import columns, from_record, instance, names
-from resolvers.access.rows import columns_of_both
+from resolvers.access.rows import THREAD, columns_of_each
 from resolvers.access.scope import AccountScope
 from schema.connections import LARGEST_COUNT, Page, Slice
 from schema.failures import ApiError
@@ -20,21 +20,24 @@ from services.core import merged_rows
 from services.lists import queries
 from services.lists.orders import List
 from services.lists.queries import ListQuery
+from services.team import notes
 
 R = TypeVar("R", bound=tables.Row)
+ThreadColumns = tuple[tuple[str, ...], ...]  # of each model in THREAD
+_ALL_COLUMNS: Final[ThreadColumns] = tuple(names(model) for model in THREAD)
 
 
 class Pages(AccountScope):
-    async def thread(
-        self, conversation: tables.Conversation, page: Page
-    ) -> Slice[tables.Message | tables.ActivityCard]:
+    async def thread(self, conversation: tables.Conversation, page: Page) -> Slice[tables.ThreadRow]:
         sql, values = thread_statement(
-            self._account_id, merged_rows.ids_of(conversation), page, names(tables.Message), names(tables.ActivityCard)
+            self._account_id, merged_rows.ids_of(conversation), page, _ALL_COLUMNS, notes.may_read(self.viewer)
         )
         return page.cut([_thread_row(raw) for raw in await database.rows(sql, *values)])
 
     async def thread_count(self, conversation: tables.Conversation) -> int | None:
-        (count,) = await counts([thread_count(self._account_id, merged_rows.ids_of(conversation))])
+        (count,) = await counts(
+            [thread_count(self._account_id, merged_rows.ids_of(conversation), notes.may_read(self.viewer))]
+        )
         return count
 
     async def payment_requests(self, query: ListQuery, page: Page) -> Slice[tables.PaymentRequest]:
@@ -124,11 +127,16 @@ async def list_count(account_id: UUID, query: ListQuery) -> database.Statement:
     return f"SELECT 1 FROM {_TABLES[query.order.list]} WHERE {where}", values  # noqa: S608 (only constants are put in)
 
 
-def thread_count(account_id: UUID, conversations: Sequence[UUID]) -> database.Statement:
+def thread_count(account_id: UUID, conversations: Sequence[UUID], with_notes: bool) -> database.Statement:
     """What `counts` takes."""
     of = f"account_id = ? AND conversation_id IN ({database.placeholders(len(conversations))})"
-    sql = f"SELECT 1 FROM message WHERE {of} UNION ALL SELECT 1 FROM activity_card WHERE {of}"  # noqa: S608 (only constants are put in)
-    return sql, [account_id, *conversations, account_id, *conversations]
+    kinds = _kinds(with_notes)
+    sql = " UNION ALL ".join(f"SELECT 1 FROM {model._meta.db_table} WHERE {of}" for model in kinds)  # noqa: S608 (only constants are put in)
+    return sql, [account_id, *conversations] * len(kinds)
+
+
+def _kinds(with_notes: bool) -> Sequence[type[tables.Row]]:
+    return THREAD if with_notes else [model for model in THREAD if model is not tables.Note]
 
 
 async def counts(statements: Sequence[database.Statement]) -> list[int | None]:
@@ -155,34 +163,25 @@ async def _counts(statements: Sequence[database.Statement]) -> list[int | None]:
 
 
 def thread_statement(
-    account_id: UUID,
-    conversations: Sequence[UUID],
-    page: Page,
-    message_columns: tuple[str, ...],
-    card_columns: tuple[str, ...],
+    account_id: UUID, conversations: Sequence[UUID], page: Page, selected: ThreadColumns, with_notes: bool
 ) -> tuple[str, list[object]]:
-    """A page of messages and cards. Columns: is_card, item_seq, then both kinds' columns, sorted by name."""
-    sql = _thread_sql(len(conversations), page.where, page.order, message_columns, card_columns, database.dialect())
-    return sql, [value for id in conversations for _ in range(2) for value in (account_id, id, *page.values)]
+    """A page of the thread. Columns: the place of the item's model in THREAD, item_seq, then all selected, sorted by name."""
+    kinds = len(_kinds(with_notes))
+    sql = _thread_sql(len(conversations), kinds, page.where, page.order, selected, database.dialect())
+    return sql, [value for id in conversations for _ in range(kinds) for value in (account_id, id, *page.values)]
 
 
 @lru_cache(maxsize=256)
 def _thread_sql(
-    conversations: int,
-    where: str,
-    order: str,
-    message_columns: tuple[str, ...],
-    card_columns: tuple[str, ...],
-    dialect: Dialect,
+    conversations: int, kinds: int, where: str, order: str, selected: ThreadColumns, dialect: Dialect
 ) -> str:
+    every = sorted({name for columns in selected for name in columns})
     branches = []
     for n in range(conversations):
-        for mark, table, own, others in (
-            (0, "message", message_columns, card_columns),
-            (1, "activity_card", card_columns, message_columns),
-        ):
+        for kind, (model, own) in enumerate(zip(THREAD[:kinds], selected[:kinds], strict=True)):
+            table = model._meta.db_table
             branch = (
-                f"SELECT {mark} AS is_card, seq AS item_seq, {columns_of_both(own, others)}"  # noqa: S608 (only constants are put in)
+                f"SELECT {kind} AS item_kind, seq AS item_seq, {columns_of_each(own, every)}"  # noqa: S608 (only constants are put in)
                 f" FROM {table} WHERE account_id = ? AND conversation_id = ?{where}"
             )
             if dialect == "postgres":
@@ -192,5 +191,6 @@ def _thread_sql(
     return " UNION ALL ".join(branches) + order.replace(" seq ", " item_seq ")
 
 
-def _thread_row(raw: dict[str, Any]) -> tables.Message | tables.ActivityCard:
-    return instance(tables.ActivityCard, raw) if raw["is_card"] else instance(tables.Message, raw)
+def _thread_row(raw: dict[str, Any]) -> tables.ThreadRow:
+    row: tables.ThreadRow = instance(THREAD[raw["item_kind"]], raw)
+    return row

@@ -9,11 +9,12 @@ from uuid import UUID
 
 from models import database, tables
 from models.event_log import Cursor as EventCursor
-from resolvers.access.pages import counts, list_count, list_statement, thread_count, thread_statement
+from resolvers.access.pages import ThreadColumns, counts, list_count, list_statement, thread_count, thread_statement
 from resolvers.access.scope import AccountScope
 from schema.connections import Page, Slice
 from services.core.permissions import Actor
 from services.lists.queries import ListQuery
+from services.team import notes
 
 Record = Sequence[Any]
 
@@ -59,15 +60,10 @@ class Records(AccountScope):
         sql = _matching_sql(model, tuple(columns), column, len(wanted), order)
         return await database.records(sql, self._account_id, *wanted)
 
-    async def thread(
-        self,
-        conversations: Sequence[UUID],
-        page: Page,
-        message_columns: tuple[str, ...],
-        card_columns: tuple[str, ...],
-    ) -> Slice[Record]:
-        """Whether it is a card, its number in the thread, then every column, sorted by name."""
-        sql, values = thread_statement(self._account_id, conversations, page, message_columns, card_columns)
+    async def thread(self, conversations: Sequence[UUID], page: Page, selected: ThreadColumns) -> Slice[Record]:
+        """The place of the item's model in THREAD, its number in the thread, then every column, sorted by name."""
+        with_notes = notes.may_read(self.viewer)
+        sql, values = thread_statement(self._account_id, conversations, page, selected, with_notes)
         return page.cut(await database.records(sql, *values))
 
     async def listed(
@@ -82,7 +78,8 @@ class Records(AccountScope):
         return await counts([await list_count(self._account_id, query) for query in queries])
 
     async def thread_counts(self, threads: Sequence[Sequence[UUID]]) -> Sequence[int | None]:
-        return await counts([thread_count(self._account_id, conversations) for conversations in threads])
+        with_notes = notes.may_read(self.viewer)
+        return await counts([thread_count(self._account_id, conversations, with_notes) for conversations in threads])
 
 
 @lru_cache(maxsize=1024)

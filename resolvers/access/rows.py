@@ -1,10 +1,10 @@
-"""SELECT columns for unions of messages and cards."""
+"""SELECT columns for unions of thread items."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from tortoise import fields
 from tortoise.fields.base import Field
@@ -21,14 +21,16 @@ _SQL_TYPES: Mapping[type[Field[Any]], str] = {
 }
 
 
-def columns_of_both(own: Collection[str], others: Collection[str]) -> str:
-    """SELECT columns for a UNION of messages and cards, sorted by name; missing columns are typed NULLs."""
-    return ", ".join(
-        name if name in own else f"CAST(NULL AS {_sql_types()[name]}) AS {name}" for name in sorted({*own, *others})
-    )
+THREAD: Final[tuple[type[tables.Row], ...]] = (tables.Message, tables.ActivityCard, tables.Note)
+
+
+def columns_of_each(own: Collection[str], every: Iterable[str]) -> str:
+    """SELECT columns for a UNION; missing columns are typed NULLs."""
+    return ", ".join(name if name in own else f"CAST(NULL AS {_sql_types()[name]}) AS {name}" for name in every)
 
 
 @lru_cache(maxsize=1)
 def _sql_types() -> dict[str, str]:
-    both = tables.ActivityCard._meta.fields_map | tables.Message._meta.fields_map
-    return {name: _SQL_TYPES.get(type(field), "text") for name, field in both.items()}
+    return {
+        name: _SQL_TYPES.get(type(field), "text") for model in THREAD for name, field in model._meta.fields_map.items()
+    }

@@ -10,9 +10,10 @@ from resolvers.mutations.arguments import addresses, given_fields, row_id
 from resolvers.mutations.fields import mutation
 from schema.contact import Contact
 from schema.context import Info
-from schema.inputs.contacts import CreateContactInput, MergeContactsInput, UpdateContactInput
-from schema.payloads import CreateContactPayload, MergeContactsPayload, UpdateContactPayload
+from schema.inputs.contacts import CreateContactInput, MergeContactsInput, UpdateContactInput, UpdateContactTagsInput
+from schema.payloads import CreateContactPayload, MergeContactsPayload, UpdateContactPayload, UpdateContactTagsPayload
 from services.messaging import contact_merging, contacts
+from services.team import tags
 
 
 @strawberry.type
@@ -57,3 +58,14 @@ class ContactMutations:
             idempotency_key=input.idempotency_key,
         )
         return MergeContactsPayload(contact=Contact.from_row(row))
+
+    @mutation("Put tags on a contact, and take tags off.")
+    async def update_contact_tags(
+        self,
+        info: Info,
+        input: Annotated[UpdateContactTagsInput, strawberry.argument(description="The contact and its tags.")],
+    ) -> UpdateContactTagsPayload:
+        row = await tags.update_of_contact(
+            info.context.actor, row_id(input.contact_id, "cnt"), add=input.add, remove=input.remove
+        )
+        return UpdateContactTagsPayload(contact=Contact.from_row(row))

@@ -11,22 +11,28 @@ from resolvers.mutations.fields import mutation
 from schema.context import Info
 from schema.conversation import Conversation
 from schema.inputs.conversations import (
+    AddNoteInput,
     AssignConversationInput,
     CloseConversationInput,
     FollowConversationInput,
     MarkConversationReadInput,
     ReopenConversationInput,
     SaveDraftInput,
+    UpdateConversationTagsInput,
 )
 from schema.payloads import (
+    AddNotePayload,
     AssignConversationPayload,
     CloseConversationPayload,
     FollowConversationPayload,
     MarkConversationReadPayload,
     ReopenConversationPayload,
     SaveDraftPayload,
+    UpdateConversationTagsPayload,
 )
+from schema.thread import Note
 from services.messaging import conversations
+from services.team import notes, tags
 
 
 @strawberry.type
@@ -90,3 +96,31 @@ class ConversationMutations:
     ) -> SaveDraftPayload:
         row = await conversations.save_draft(info.context.actor, row_id(input.conversation_id, "cnv"), input.text)
         return SaveDraftPayload(conversation=Conversation.from_row(row))
+
+    @mutation("Add an internal note to the thread; mentioned users are notified. It is never sent.")
+    async def add_note(
+        self,
+        info: Info,
+        input: Annotated[AddNoteInput, strawberry.argument(description="The conversation and the text.")],
+    ) -> AddNotePayload:
+        row = await notes.add(
+            info.context.actor,
+            row_id(input.conversation_id, "cnv"),
+            input.body,
+            mentions=[row_id(id, "usr") for id in input.mentions],
+            idempotency_key=input.idempotency_key,
+        )
+        return AddNotePayload(note=Note.from_row(row))
+
+    @mutation("Put tags on a conversation, and take tags off.")
+    async def update_conversation_tags(
+        self,
+        info: Info,
+        input: Annotated[
+            UpdateConversationTagsInput, strawberry.argument(description="The conversation and its tags.")
+        ],
+    ) -> UpdateConversationTagsPayload:
+        row = await tags.update_of_conversation(
+            info.context.actor, row_id(input.conversation_id, "cnv"), add=input.add, remove=input.remove
+        )
+        return UpdateConversationTagsPayload(conversation=Conversation.from_row(row))

@@ -31,6 +31,7 @@ from strawberry.types.arguments import convert_arguments
 from strawberry.types.field import StrawberryField
 
 from models.ids import parse_public_id
+from resolvers.access.rows import THREAD
 from resolvers.plans.amounts import money_builder
 from resolvers.plans.objects import object_reader
 from resolvers.plans.readers import (
@@ -349,12 +350,14 @@ class Compiler:
         return f"{{{', '.join(parts)}}}", cursors
 
     def _thread(self, lists: list[list[FieldNode]]) -> ThreadNodes:
-        pairs = [(self.rows("Message", nodes), self.rows("ActivityCard", nodes)) for nodes in lists]
+        each = [tuple(self.rows(name, nodes) for name in _THREAD_TYPES) for nodes in lists]
         # The id also without lists: a statement selects a column.
-        messages = tuple(sorted({"id", *(name for message, _ in pairs for name in message.columns)}))
-        cards = tuple(sorted({"id", *(name for _, card in pairs for name in card.columns)}))
-        both = tuple(sorted({*messages, *cards}))
-        return ThreadNodes(connections.THREAD, pairs, messages, cards, both)
+        selected = tuple(
+            tuple(sorted({"id", *(name for selections in each for name in selections[kind].columns)}))
+            for kind in range(len(_THREAD_TYPES))
+        )
+        every = tuple(sorted({name for columns in selected for name in columns}))
+        return ThreadNodes(connections.THREAD, each, selected, every)
 
     def _page_of(self, node_type: str, lists: list[list[FieldNode]], name: List) -> RowNodes:
         selections = [self.rows(node_type, nodes) for nodes in lists]
@@ -436,6 +439,7 @@ def _scalars(definition: GraphQLField, node: FieldNode, field: StrawberryField) 
     return read
 
 
+_THREAD_TYPES: Final = tuple(model.__name__ for model in THREAD)
 _CONDITIONS: Final = {"skip": GraphQLSkipDirective, "include": GraphQLIncludeDirective}
 _INFO: Final = {"hasNextPage": 0, "hasPreviousPage": 1, "startCursor": 2, "endCursor": 3}
 # Field -> the connection's type, its nodes' type, the list; None: the thread.

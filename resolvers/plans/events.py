@@ -55,7 +55,9 @@ _REQUEST: Final = "PaymentRequest"
 # Event -> field -> what it reads.
 _ROWS: Final[dict[str, dict[str, _Row | _Edge]]] = {
     "ThreadItemAdded": {
-        "edge": _Edge("ThreadEdge", THREAD, (("Message", "message_row"), ("ActivityCard", "card_row"))),
+        "edge": _Edge(
+            "ThreadEdge", THREAD, (("Message", "message_row"), ("ActivityCard", "card_row"), ("Note", "note_row"))
+        ),
         "conversation": _CONVERSATION,
         "contact": _CONTACT,
     },

@@ -11,6 +11,7 @@ from uuid import UUID
 from graphql.execution.values import VariableValues
 
 from models.database import to_json, to_time, to_uuid
+from resolvers.access.pages import ThreadColumns
 from resolvers.access.records import Record, Records
 from resolvers.plans.readers import By, Objects, OneColumn, RowType, Through
 from resolvers.transport.executor import NotPlanned
@@ -282,23 +283,23 @@ class NodeLists(Protocol):
 @dataclass
 class ThreadNodes:
     keyset: Keyset
-    lists: list[tuple[RowSelection, RowSelection]]
-    messages: tuple[str, ...]
-    cards: tuple[str, ...]
-    columns: tuple[str, ...]  # of both, as the statement returns them
+    lists: list[tuple[RowSelection, ...]]  # of each model in THREAD
+    selected: ThreadColumns
+    columns: tuple[str, ...]  # all, as the statement returns them
 
     async def read(
         self, run: Run, parents: Sequence[UUID], arguments: dict[str, Any]
     ) -> tuple[Slice[Record], list[tuple[Any, ...]], list[list[Any]]]:
         page = self.keyset.page(**arguments, from_end=True)
-        found = await run.records.thread(parents, page, self.messages, self.cards)
-        messages = [record for record in found.rows if not record[0]]
-        cards = [record for record in found.rows if record[0]]
+        found = await run.records.thread(parents, page, self.selected)
+        kinds = [[record for record in found.rows if record[0] == kind] for kind in range(len(self.selected))]
         lists = []
-        for of_messages, of_cards in self.lists:
-            built_messages = iter(await of_messages.build_at(run, messages, self.columns, 2))
-            built_cards = iter(await of_cards.build_at(run, cards, self.columns, 2))
-            lists.append([next(built_cards) if record[0] else next(built_messages) for record in found.rows])
+        for selections in self.lists:
+            built = [
+                iter(await selection.build_at(run, records, self.columns, 2))
+                for selection, records in zip(selections, kinds, strict=True)
+            ]
+            lists.append([next(built[record[0]]) for record in found.rows])
         return found, [(record[1],) for record in found.rows], lists
 
     async def totals(self, run: Run, parents: Sequence[Parents], arguments: dict[str, Any]) -> Sequence[int | None]:

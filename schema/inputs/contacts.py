@@ -5,7 +5,7 @@ from __future__ import annotations
 import strawberry
 
 from schema.describe import limited
-from schema.inputs.descriptions import KEY, OPTIONAL_KEY
+from schema.inputs.descriptions import ADDED_TAGS, KEY, OPTIONAL_KEY, REMOVED_TAGS
 from schema.scalars import (
     ChannelKind,
 )
@@ -72,3 +72,10 @@ class MergeContactsInput:
             " last."
         ),
     )
+
+
+@strawberry.input(description="Tags to put on a contact and to take off.")
+class UpdateContactTagsInput:
+    contact_id: strawberry.ID = strawberry.field(description="The contact.")
+    add: list[str] = strawberry.field(default_factory=list, description=ADDED_TAGS)
+    remove: list[str] = strawberry.field(default_factory=list, description=REMOVED_TAGS)

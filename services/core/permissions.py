@@ -11,7 +11,7 @@ from models.errors import Forbidden
 from services.core.actors import PAYTHREAD, ActorRef, user
 
 # AGENT writes and requests payments; refunds and settings need ADMIN or OWNER.
-_AGENT = frozenset({"read", "message", "request_payment"})
+_AGENT = frozenset({"read", "notes", "message", "request_payment"})
 _ADMIN = _AGENT | {"settings", "refund", "invite"}  # to the roles AGENT and VIEWER
 _PERMISSIONS: dict[str, frozenset[str]] = {
     "OWNER": _ADMIN | {"keys"},  # API keys and users

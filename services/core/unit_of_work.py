@@ -14,7 +14,7 @@ from models import database, event_log, rows
 from models.event_log import LogEntry
 from models.ids import uuid7
 from models.ledger import CardKind, Facet
-from models.tables import ActivityCard, Attachment, Message, Notification, PaymentRequest
+from models.tables import ActivityCard, Attachment, Message, Note, NoteMention, Notification, PaymentRequest
 from services.core import merged_rows
 from services.core.actors import PAYTHREAD, ActorRef
 from services.core.turns import turn
@@ -45,13 +45,13 @@ _REOPENING = frozenset(
         "CHECKOUT_REFUSED",
     }
 )
-_INSERT_ORDER = (Message, ActivityCard, Notification)  # a card may refer to a message of the same change
+_INSERT_ORDER = (Message, ActivityCard, Note, Notification)  # a card may refer to a message of the same change
 
 
 @dataclass(slots=True)
 class _Pending:
     fields: dict[str, Any]
-    row: Message | ActivityCard | Notification | None = None
+    row: Message | ActivityCard | Note | Notification | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,7 @@ class Change:
         self._keys: set[str] = set()
         self._cards: dict[UUID, dict[str, str]] = {}  # request -> key -> kind, as stored
         self._attachments: list[Attachment] = []
+        self._mentions: list[NoteMention] = []
         self._activity: dict[UUID, str] = {}  # conversation -> preview of its newest item
         self._reopened: set[UUID] = set()  # conversations that need attention
         self._locale: str | None = None
@@ -144,6 +145,17 @@ class Change:
 
     def attachment(self, row: Attachment) -> None:
         self._attachments.append(row)
+
+    def note(self, row: Note, mentions: Sequence[NoteMention]) -> None:
+        # The list row stays: a note is no activity of the contact or of money.
+        self.event(
+            "note.created",
+            conversation_id=row.conversation_id,
+            contact_id=row.contact_id,
+            data={"note_id": str(row.id)},
+        )
+        self._pending[-1].row = row
+        self._mentions += mentions
 
     async def card(self, row: ActivityCard) -> bool:
         """False if the card's key exists."""
@@ -247,7 +259,7 @@ class Change:
             if pending.row is not None:
                 pending.row.seq = seq
         added = [[pending.row for pending in self._pending if type(pending.row) is model] for model in _INSERT_ORDER]
-        parts: list[Sequence[Any]] = [*added, self._attachments]
+        parts: list[Sequence[Any]] = [*added, self._attachments, self._mentions]
         by = self.actor.stored()
         await event_log.append(
             [

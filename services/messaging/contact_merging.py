@@ -178,13 +178,19 @@ def _unite_records(people: Pair[Contact], addresses: Collection[str]) -> list[st
     if one.name in {*addresses, one.email, one.phone} and other.name not in {*addresses, other.email, other.phone}:
         one.name = other.name
         filled.append("name")
-    if more := [tag for tag in other.tags if tag not in one.tags]:
-        one.tags = [*one.tags, *more]
+    if (united := _united(one.tags, other.tags)) != one.tags:
+        one.tags = united
         filled.append("tags")
     known = [one.also_known_as, other.name, other.email, other.phone, other.also_known_as]
     one.also_known_as = "\n".join(value for value in known if value)
     one.version += 1
     return filled
+
+
+def _united(one: Sequence[str], other: Sequence[str]) -> list[str]:
+    """Tags differ by more than case; the first spelling stays."""
+    held = {tag.casefold() for tag in one}
+    return [*one, *(tag for tag in other if tag.casefold() not in held)]
 
 
 async def _unite_conversations(talks: Pair[Conversation]) -> None:
@@ -198,6 +204,7 @@ async def _unite_conversations(talks: Pair[Conversation]) -> None:
     one.channel_kinds = f" {' '.join(sorted({*one.channel_kinds.split(), *other.channel_kinds.split()}))} ".replace(
         "  ", " "
     )
+    one.tags = _united(one.tags, other.tags)
     drafts = [words for words in (one.draft, other.draft) if words is not None]
     one.update_from_dict({"draft": "\n\n".join(drafts) or None})
     rows = await ConversationFollower.filter(conversation_id__in=[one.id, other.id])
@@ -212,7 +219,7 @@ async def _unite_conversations(talks: Pair[Conversation]) -> None:
         )
     await ConversationFollower.filter(conversation_id=other.id).delete()
     changed = ["unread_count", "last_activity_at", "preview", "closed_at", "draft", "assignee_id"]
-    await one.save(update_fields=[*changed, "waiting_since", "channel_kinds"])
+    await one.save(update_fields=[*changed, "waiting_since", "channel_kinds", "tags"])
     await Conversation.filter(id=other.id).update(unread_count=0, draft=None, closed_at=None, waiting_since=None)
 
 

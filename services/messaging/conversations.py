@@ -11,6 +11,7 @@ from models.tables import Conversation, ConversationFollower, User
 from services.core import audit_log, merged_rows, validation
 from services.core.permissions import Actor
 from services.core.unit_of_work import Change, change
+from services.thread import notifications
 
 DRAFT_LIMIT: Final = 10_000  # characters
 
@@ -57,6 +58,8 @@ async def assign(actor: Actor, conversation_id: UUID, user_id: UUID | None) -> C
         refusals.raise_any()
         if conversation.assignee_id != user_id:
             await _store_field(changed, conversation, "assignee_id", user_id)
+            if user_id is not None and user_id != actor.user_id:
+                await _notify_assignee(changed, actor, conversation, user_id)
             await audit_log.record(actor, "conversation.assigned", public_id("cnv", conversation.id))
         return conversation
 
@@ -96,6 +99,19 @@ async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> 
         if conversation.draft != kept:
             await _store_field(changed, conversation, "draft", kept)
         return conversation
+
+
+async def _notify_assignee(changed: Change, actor: Actor, conversation: Conversation, user_id: UUID) -> None:
+    contact = await merged_rows.contact_of(actor.account_id, conversation.contact_id)
+    notifications.notify_users(
+        changed,
+        [user_id],
+        notifications.TeamKind.ASSIGNED,
+        title=f"{actor.name} assigned {contact.name} to you",
+        body=conversation.preview,
+        cause_key=f"assigned:{uuid7()}",
+        conversation_id=conversation.id,
+    )
 
 
 async def _lock(actor: Actor, conversation_id: UUID) -> Conversation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,13 @@ from models.ledger import CardKind
 from models.tables import Conversation, Notification, PaymentRequest
 from services.core.permissions import Actor
 from services.core.unit_of_work import Change, change
+
+
+class TeamKind(StrEnum):
+    """Kinds of notifications that are about a conversation, not a payment request."""
+
+    MENTIONED = "MENTIONED"
+    ASSIGNED = "ASSIGNED"
 
 
 def audience(request: PaymentRequest, conversation: Conversation, followers: Iterable[UUID]) -> set[UUID]:
@@ -61,6 +69,21 @@ async def _conversation(account_id: UUID, id: UUID) -> tuple[Conversation, Seque
     return await _conversation(account_id, conversation.merged_into_id)
 
 
+def notify_users(
+    changed: Change,
+    users: Iterable[UUID],
+    kind: TeamKind,
+    *,
+    title: str,
+    body: str,
+    cause_key: str,
+    conversation_id: UUID,
+) -> None:
+    """Notify each of these active users. The cause is new."""
+    for user in users:
+        changed.notification(_new(changed, user, kind, title, body, cause_key, None, conversation_id))
+
+
 @dataclass(frozen=True, slots=True)
 class _Person:
     id: UUID
@@ -96,21 +119,33 @@ def _add_notifications(
     for user in users:
         if user.is_notified:
             continue
-        changed.notification(
-            rows.new(
-                Notification,
-                id=uuid7(),
-                account_id=changed.account_id,
-                user_id=user.id,
-                kind=kind.value,
-                title=title[:200],
-                body=body[:500],
-                payment_request_id=request.id if request else None,
-                conversation_id=request.conversation_id if request else None,
-                key=f"{user.id}:{cause_key}",
-                created_at=changed.now,
-            )
-        )
+        request_id, conversation_id = (request.id, request.conversation_id) if request else (None, None)
+        changed.notification(_new(changed, user.id, kind, title, body, cause_key, request_id, conversation_id))
+
+
+def _new(
+    changed: Change,
+    user_id: UUID,
+    kind: CardKind | TeamKind,
+    title: str,
+    body: str,
+    cause_key: str,
+    payment_request_id: UUID | None,
+    conversation_id: UUID | None,
+) -> Notification:
+    return rows.new(
+        Notification,
+        id=uuid7(),
+        account_id=changed.account_id,
+        user_id=user_id,
+        kind=kind.value,
+        title=title[:200],
+        body=body[:500],
+        payment_request_id=payment_request_id,
+        conversation_id=conversation_id,
+        key=f"{user_id}:{cause_key}",
+        created_at=changed.now,
+    )
 
 
 async def mark_read(actor: Actor, up_to_seq: int | None) -> int:

@@ -34,6 +34,7 @@ def _fault(kind: str, name: str, path: str, old: str, new: str, *tests: str, pos
 
 
 RECORDER: Final = "tests/services/payments/test_recorder.py"
+NOTES: Final = "tests/services/team/test_notes.py"
 LEDGER: Final = "tests/models/test_ledger.py"
 MISMATCHES: Final = "tests/services/payments/test_mismatches.py"
 EVENTS: Final = "tests/services/payments/test_processor_webhooks.py"
@@ -1307,5 +1308,37 @@ FAULTS: Final = (
         'viewer.kind, viewer.may("keys"))',
         "viewer.kind)",
         ACTORS,
+    ),
+    _fault(
+        "security",
+        "note-read-by-a-viewer",
+        "resolvers/access/loaders.py",
+        "return await self._notes.load(id) if notes.may_read(self.viewer) else None",
+        "return await self._notes.load(id)",
+        NOTES,
+    ),
+    _fault(
+        "security",
+        "note-in-a-viewers-feed",
+        "resolvers/subscription.py",
+        'hidden = ("notification.",) if notes.may_read(viewer) else ("notification.", "note.")',
+        'hidden = ("notification.",)',
+        NOTES,
+    ),
+    _fault(
+        "team",
+        "mention-of-another-accounts-user",
+        "services/team/notes.py",
+        "User.filter(id__in=set(ids), account_id=account_id, disabled_at=None)",
+        "User.filter(id__in=set(ids), disabled_at=None)",
+        NOTES,
+    ),
+    _fault(
+        "team",
+        "tags-of-a-merged-conversation-lost",
+        "services/messaging/contact_merging.py",
+        '"channel_kinds", "tags"]',
+        '"channel_kinds"]',
+        "tests/services/team/test_tags.py",
     ),
 )

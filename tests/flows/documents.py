@@ -67,6 +67,9 @@ MARK_READ = f"mutation($input: MarkConversationReadInput!) {{ markConversationRe
 SAVE_DRAFT = (
     f"mutation($input: SaveDraftInput!) {{ saveDraft(input: $input) {{ conversation {{ id draft }} {ERRORS} }} }}"
 )
+ADD_NOTE = f"mutation($input: AddNoteInput!) {{ addNote(input: $input) {{ note {{ id body }} {ERRORS} }} }}"
+TAG_CONVERSATION = f"""mutation($input: UpdateConversationTagsInput!) {{ updateConversationTags(input: $input) {{
+  conversation {{ id tags }} {ERRORS} }} }}"""
 ASSIGN = f"mutation($input: AssignConversationInput!) {{ assignConversation(input: $input) {{ conversation {{ id assignee {{ id }} }} {ERRORS} }} }}"
 NOTIFICATIONS_READ = f"""mutation($upTo: Cursor!) {{ markNotificationsRead(input: {{ upTo: $upTo }}) {{
   viewer {{ unreadNotificationCount }} {ERRORS} }} }}"""

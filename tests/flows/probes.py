@@ -568,6 +568,9 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "assignConversation": {"conversationId": maria, "userId": w.ids["user"]},
         "followConversation": {"conversationId": maria, "following": False},
         "saveDraft": {"conversationId": maria, "text": "Hi"},
+        "addNote": {"conversationId": maria, "body": "Ask Ben", "mentions": [w.ids["user"]]},
+        "updateConversationTags": {"conversationId": maria, "add": ["VIP"], "remove": ["new"]},
+        "updateContactTags": {"contactId": w.ids["contact"], "add": ["VIP"], "remove": ["new"]},
         "createContact": {
             "name": "Zoe",
             "email": "zoe@example.com",

@@ -514,6 +514,10 @@ async def test_state_and_events_give_what_a_fresh_fetch_gives(team: Team) -> Non
         "a stranger's message": lambda: writes(team, "WEB_CHAT", "visitor-77", "Hello?"),
         "an opt-out": lambda: writes(team, "SMS", "+14155552601", "STOP"),
         "markConversationRead": lambda: team.product.ok(d.MARK_READ, conversation),
+        "addNote": lambda: team.product.ok(
+            d.ADD_NOTE, {"idempotencyKey": harness.key(), **conversation, "body": "Ask Ben"}
+        ),
+        "updateConversationTags": lambda: team.product.ok(d.TAG_CONVERSATION, {**conversation, "add": ["VIP"]}),
         "assignConversation": lambda: team.product.ok(d.ASSIGN, {**conversation, "userId": agent}),
         "a view": view,
         "a decline": decline,
