@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -259,6 +259,27 @@ async def activity_card(
             card_id=row_id,
         )
     return await tables.ActivityCard.create(**values | overrides)
+
+
+async def note(of: tables.Conversation, *, mentions: Sequence[tables.User] = (), **overrides: Any) -> tables.Note:
+    """A note at the thread's end, with its event."""
+    row_id = uuid7()
+    values: dict[str, Any] = {
+        "id": row_id,
+        "account_id": of.account_id,
+        "conversation_id": of.id,
+        "contact_id": of.contact_id,
+        "body": "Ask about the keys",
+        "author": "system:Paythread",
+        "occurred_at": now(),
+    }
+    values["seq"] = await _logged(
+        of.account_id, "note.created", conversation_id=of.id, contact_id=of.contact_id, data={"note_id": str(row_id)}
+    )
+    row = await tables.Note.create(**values | overrides)
+    for user in mentions:
+        await tables.NoteMention.create(id=uuid7(), account_id=of.account_id, note_id=row.id, user_id=user.id)
+    return row
 
 
 async def checkout_session(of: tables.PaymentRequest, **overrides: Any) -> tables.CheckoutSession:

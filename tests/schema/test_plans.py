@@ -230,6 +230,12 @@ async def ids(team: Team) -> dict[str, list[str]]:
             await tables.MessagePaymentRequest.create(
                 account_id=team.account.id, message_id=message.id, payment_request_id=request.id
             )
+        if n % 2:
+            agent = await tables.User.get(id=team.agent.user_id)
+            mentions = chance.choice([[], [agent]])
+            await factories.note(
+                conversation, author=chance.choice([actor for actor in actors if actor]), mentions=mentions
+            )
         await factories.activity_card(
             request,
             actor_id=chance.choice([None, team.agent.user_id]),
@@ -262,7 +268,7 @@ async def test_generated_operations_have_the_stock_answers(
             EXECUTOR.plans = plans
         assert orjson.dumps(result.data) == orjson.dumps(stock.data), (seed, document, variables)
         assert [error.message for error in result.errors or ()] == [error.message for error in stock.errors or ()]
-    assert len(planned) > ROUNDS * 0.45, f"only {len(planned)} of {ROUNDS} generated operations were planned"
+    assert len(planned) > ROUNDS * 0.4, f"only {len(planned)} of {ROUNDS} generated operations were planned"
 
 
 @pytest.mark.parametrize(
