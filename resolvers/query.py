@@ -10,7 +10,7 @@ import strawberry
 from models.errors import NotFound
 from models.ids import parse_public_id
 from resolvers.access.reads import access, begin
-from schema.account import Account, ApiKey, PaymentRequestDefaults, User, Viewer
+from schema.account import Account, PaymentRequestDefaults, Viewer
 from schema.connections import INVITATIONS, LARGEST_PAGE, NOTIFICATIONS, After, Before, First, Last, keyset_of
 from schema.contact import Contact, ContactConnection
 from schema.context import Info
@@ -32,7 +32,7 @@ from schema.inputs.ranges import LAST_30_DAYS, GroupBy, PeriodArgument, board_of
 from schema.notification import NotificationConnection
 from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
-from schema.scalars import Node
+from schema.scalars import URL, Node
 from schema.team import InvitationConnection
 from services.payments import payment_requests, request_sending
 
@@ -61,14 +61,6 @@ class Query:
     @field("The viewer's account.")
     async def account(self, info: Info) -> Account:
         return Account.from_row(await (await begin(info)).account())
-
-    @field("The account's users, oldest first.")
-    async def users(self, info: Info) -> list[User]:
-        return [User.from_row(row) for row in await access(info).users()]
-
-    @field("The account's API keys, oldest first. For owners: null with FORBIDDEN for others.")
-    async def api_keys(self, info: Info) -> list[ApiKey] | None:
-        return [ApiKey.from_row(row) for row in await access(info).api_keys()]
 
     @field(
         "The account's invitations, newest first. For owners and admins, and keys that may manage keys: null with"
@@ -137,6 +129,23 @@ class Query:
         reads = await begin(info)
         found = parse_public_id(id, "pr")
         row = await reads.visible_request(found) if found is not None else None
+        return PaymentRequest.from_row(row) if row is not None else None
+
+    @field("The payment request with this number, e.g. PR-0042; null when there is none, or it was discarded.")
+    async def payment_request_by_number(
+        self, info: Info, number: Annotated[str, strawberry.argument(description="Its number.")]
+    ) -> PaymentRequest | None:
+        row = await (await begin(info)).request_by_number(number)
+        return PaymentRequest.from_row(row) if row is not None else None
+
+    @field(
+        "The payment request behind a checkout link; null when there is none in this account, or it was discarded."
+        " The page may have been opened under an earlier address of the server."
+    )
+    async def payment_request_by_link(
+        self, info: Info, url: Annotated[URL, strawberry.argument(description="Its checkoutUrl, or the token alone.")]
+    ) -> PaymentRequest | None:
+        row = await (await begin(info)).request_by_link(url)
         return PaymentRequest.from_row(row) if row is not None else None
 
     @field("Payment requests of the whole account.")

@@ -10,6 +10,7 @@ import strawberry
 
 from models import errors, tables
 from models.ids import PREFIXES, public_id
+from schema.connections import API_KEYS, USERS, After, Before, First, Last, Slice
 from schema.context import Info
 from schema.describe import field
 from schema.reasons import CapabilityReason
@@ -18,9 +19,11 @@ from schema.scalars import (
     URL,
     ChannelKind,
     CurrencyCode,
+    Cursor,
     HelpKind,
     LengthUnit,
     Node,
+    PageInfo,
     ProcessorKind,
     Role,
 )
@@ -357,6 +360,60 @@ class PaymentSettings:
         return [Processor.from_row(row) for row in await info.context.reads.processors()]
 
 
+@strawberry.type(description="A user in a list.")
+class UserEdge:
+    cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
+    node: User = strawberry.field(description="The user.")
+
+
+@strawberry.type(description="The account's users, oldest first.")
+class UserConnection:
+    edges: list[UserEdge] = strawberry.field(description="The page, with a cursor for each.")
+    nodes: list[User] = strawberry.field(description="The page.")
+    page_info: PageInfo = strawberry.field(description="The page's position.")
+
+    @field("How many there are. Counted up to 10,000; null: more.")
+    async def total_count(self, info: Info) -> int | None:
+        return await info.context.reads.users_count()
+
+    @classmethod
+    def from_slice(cls, page: Slice[tables.User]) -> Self:
+        nodes = [User.from_row(row) for row in page.rows]
+        cursors = [USERS.cursor(row.id) for row in page.rows]
+        return cls(
+            edges=[UserEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+            nodes=nodes,
+            page_info=page.info(cursors),
+        )
+
+
+@strawberry.type(description="An API key in a list.")
+class ApiKeyEdge:
+    cursor: Cursor = strawberry.field(description="Its position, for `after` and `before`.")
+    node: ApiKey = strawberry.field(description="The API key.")
+
+
+@strawberry.type(description="The account's API keys, oldest first, also revoked ones.")
+class ApiKeyConnection:
+    edges: list[ApiKeyEdge] = strawberry.field(description="The page, with a cursor for each.")
+    nodes: list[ApiKey] = strawberry.field(description="The page.")
+    page_info: PageInfo = strawberry.field(description="The page's position.")
+
+    @field("How many there are. Counted up to 10,000; null: more.")
+    async def total_count(self, info: Info) -> int | None:
+        return await info.context.reads.api_keys_count()
+
+    @classmethod
+    def from_slice(cls, page: Slice[tables.ApiKey]) -> Self:
+        nodes = [ApiKey.from_row(row) for row in page.rows]
+        cursors = [API_KEYS.cursor(row.id) for row in page.rows]
+        return cls(
+            edges=[ApiKeyEdge(cursor=cursor, node=node) for cursor, node in zip(cursors, nodes, strict=True)],
+            nodes=nodes,
+            page_info=page.info(cursors),
+        )
+
+
 @strawberry.type(description="The tenant: it owns everything else. Nothing of one account is visible to another.")
 class Account(Node):
     row: strawberry.Private[tables.Account]
@@ -397,6 +454,20 @@ class Account(Node):
     @field("Settings → Channels: all channels that are or were connected.")
     async def channels(self, info: Info) -> list[Channel]:
         return [Channel.from_row(row) for row in await info.context.reads.channels()]
+
+    @field("The team: all users, oldest first, also disabled ones.")
+    async def users(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> UserConnection:
+        page = USERS.page(first=first, after=after, last=last, before=before)
+        return UserConnection.from_slice(await info.context.reads.users(page))
+
+    @field("API keys, oldest first. For owners, and keys that may manage keys: null with FORBIDDEN for others.")
+    async def api_keys(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> ApiKeyConnection | None:
+        page = API_KEYS.page(first=first, after=after, last=last, before=before)
+        return ApiKeyConnection.from_slice(await info.context.reads.api_keys(page))
 
 
 @strawberry.type(description="What the payment request dialog shows before anything is typed.")

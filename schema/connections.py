@@ -255,6 +255,8 @@ def _keyset_of(order: Order, dialect: Dialect) -> Keyset:
 
 
 CONVERSATIONS = Keyset("c", (("last_activity_at", datetime), ("id", UUID)), descending=True)
+USERS = Keyset("u", (("id", UUID),), descending=False)
+API_KEYS = Keyset("a", (("id", UUID),), descending=False)
 CONTACTS = Keyset("k", (("id", UUID),), descending=True)
 CONTACT_PAYMENTS = Keyset("m", (("id", UUID),), descending=True)
 CONTACT_REQUESTS = Keyset("p", (("id", UUID),), descending=True)

@@ -169,6 +169,10 @@ class Contact(Node):
         found = await reads.contact_payments(self.row, page)
         return PaymentConnection.from_slice(found, lambda: reads.contact_payments_count(self.row))
 
+    @field("Position in the event log, read before the data: pass it to contactPaymentEvents(after:).")
+    async def event_cursor(self, info: Info) -> Cursor:
+        return await event_cursor(info)
+
     @field("The totals, one entry per currency and mode.")
     async def payment_summary(self, info: Info) -> list[ContactPaymentSummary]:
         reads = info.context.reads

@@ -17,7 +17,6 @@ class ResyncReason(Enum):
     TOO_FAR_BEHIND = value("TOO_FAR_BEHIND", description="More than 1,000 events have followed it.")
     AHEAD_OF_LOG = value("AHEAD_OF_LOG", description="It is newer than the log: the database was restored.")
     OTHER_EPOCH = value("OTHER_EPOCH", description="It is from before the log was started anew.")
-    VIEW_CHANGED = value("VIEW_CHANGED", description="The view's filter or order has changed since.")
 
 
 @strawberry.enum(
@@ -74,7 +73,15 @@ class DisputeReason(Enum):
 
 
 _FILES: Final[Mapping[str, AttachmentRefusal]] = {
-    **{member.name.lower(): member for member in AttachmentRefusal},
+    "too_large": AttachmentRefusal.TOO_LARGE,
+    "type_not_allowed": AttachmentRefusal.TYPE_NOT_ALLOWED,
+    "empty": AttachmentRefusal.EMPTY,
+    "unreadable": AttachmentRefusal.UNREADABLE,
+    "not_given": AttachmentRefusal.NOT_GIVEN,
+    "not_public": AttachmentRefusal.NOT_PUBLIC,
+    "timeout": AttachmentRefusal.TIMEOUT,
+    "refused": AttachmentRefusal.REFUSED,
+    "not_fetched": AttachmentRefusal.NOT_FETCHED,
     "not_https": AttachmentRefusal.NOT_PUBLIC,
     "bad_port": AttachmentRefusal.NOT_PUBLIC,
     "bad_address": AttachmentRefusal.NOT_PUBLIC,
@@ -84,7 +91,13 @@ _FILES: Final[Mapping[str, AttachmentRefusal]] = {
 # By Stripe's, Square's and PayPal's codes. Sources: docs.stripe.com/api/disputes/object (reason),
 # developer.squareup.com/reference/square/enums/DisputeReason, developer.paypal.com/docs/api/customer-disputes/v1 (reason).
 _DISPUTES: Final[Mapping[str, DisputeReason]] = {
-    **{member.name.lower(): member for member in DisputeReason},
+    "fraudulent": DisputeReason.FRAUDULENT,
+    "unrecognized": DisputeReason.UNRECOGNIZED,
+    "duplicate": DisputeReason.DUPLICATE,
+    "not_received": DisputeReason.NOT_RECEIVED,
+    "not_as_described": DisputeReason.NOT_AS_DESCRIBED,
+    "credit_not_processed": DisputeReason.CREDIT_NOT_PROCESSED,
+    "amount_differs": DisputeReason.AMOUNT_DIFFERS,
     "unauthorised": DisputeReason.FRAUDULENT,
     "emv_liability_shift": DisputeReason.FRAUDULENT,
     "no_knowledge": DisputeReason.UNRECOGNIZED,

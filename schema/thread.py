@@ -13,7 +13,7 @@ from schema import reasons
 from schema.account import Channel, ConversationChannel, User
 from schema.actor import Actor, actor_of
 from schema.connections import THREAD, TOTAL, Count, Slice
-from schema.context import Info
+from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.payment import Payment
 from schema.payment_request import PaymentRequest
@@ -286,6 +286,10 @@ class ThreadConnection:
     @field(TOTAL)
     async def total_count(self) -> int | None:
         return await self.count()
+
+    @field("Position in the event log, read before the data: pass it to conversationEvents(after:).")
+    async def event_cursor(self, info: Info) -> Cursor:
+        return await event_cursor(info)
 
     @classmethod
     def from_slice(cls, page: Slice[tables.ThreadRow], count: Count) -> Self:

@@ -142,6 +142,8 @@ export const shape = {
     "AccountUpdated",
     "AddNotePayload",
     "AmountLimitError",
+    "ApiKeyConnection",
+    "ApiKeyEdge",
     "AssignConversationPayload",
     "AvailableAction",
     "ChannelMessageCapability",
@@ -232,6 +234,8 @@ export const shape = {
     "UpdateContactTagsPayload",
     "UpdateConversationTagsPayload",
     "UpdateUserPayload",
+    "UserConnection",
+    "UserEdge",
     "VoidPaymentRequestPayload",
     "WindowClosedError"
   ],
@@ -248,10 +252,30 @@ export const shape = {
     "Note": ["mentions"],
     "PaymentRequest": ["payments", "unresolved", "availableActions"],
     "PaymentSettings": ["processors"],
-    "Query": ["nodes", "users", "apiKeys"],
+    "Query": ["nodes"],
     "WindowClosedError": ["help"]
   },
   "connections": {
+    "Account.apiKeys": {
+      "parent": "Account",
+      "field": "apiKeys",
+      "connection": "ApiKeyConnection",
+      "edge": "ApiKeyEdge",
+      "nodes": ["ApiKey"],
+      "keyArgs": [],
+      "by": "occurredAt",
+      "descending": false
+    },
+    "Account.users": {
+      "parent": "Account",
+      "field": "users",
+      "connection": "UserConnection",
+      "edge": "UserEdge",
+      "nodes": ["User"],
+      "keyArgs": [],
+      "by": "occurredAt",
+      "descending": false
+    },
     "Contact.paymentRequests": {
       "parent": "Contact",
       "field": "paymentRequests",

@@ -11,14 +11,14 @@ from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
-from models import database, tables
+from models import database, rows, tables, vault
 from models.event_log import Cursor as EventCursor
 from models.rows import columns, instance, names
+from models.storable import storable
 from resolvers.access import contact_payments
 from resolvers.access.pages import counts, list_count
 from resolvers.access.scope import AccountScope
 from schema.connections import Page, Slice
-from schema.failures import ApiError
 from services.connections import availability, providers
 from services.connections.availability import Reach
 from services.core import merged_rows
@@ -29,7 +29,7 @@ from services.messaging import copies, resending
 from services.payments import payment_views, refunds
 from services.payments.payment_views import PaymentView
 from services.team import notes, tags
-from services.thread import notifications
+from services.thread import notifications, payment_links
 
 R = TypeVar("R", bound=tables.Row)
 V = TypeVar("V")
@@ -132,6 +132,19 @@ class Loaders(AccountScope):
         row = await self.payment_request(id)
         return row if row is not None and row.discarded_at is None else None
 
+    async def request_by_number(self, number: str) -> tables.PaymentRequest | None:
+        return await self._visible_one("number = ?", storable(number.strip()))
+
+    async def request_by_link(self, link: str) -> tables.PaymentRequest | None:
+        token = payment_links.token_of(link)
+        return await self._visible_one("token_hash = ?", vault.digest(token)) if token is not None else None
+
+    async def _visible_one(self, where: str, value: str) -> tables.PaymentRequest | None:
+        found = await rows.find(
+            tables.PaymentRequest, f"WHERE account_id = ? AND {where} AND discarded_at IS NULL", self._account_id, value
+        )
+        return found[0] if found else None
+
     async def message(self, id: UUID) -> tables.Message | None:
         return await self._messages.load(id)
 
@@ -174,14 +187,6 @@ class Loaders(AccountScope):
 
     async def processor(self, id: UUID) -> tables.ProcessorConnection | None:
         return next((row for row in await self.processors() if row.id == id), None)
-
-    async def users(self) -> list[tables.User]:
-        return await tables.User.filter(account_id=self._account_id).order_by("id")
-
-    async def api_keys(self) -> list[tables.ApiKey]:
-        if not self.viewer.may("keys"):
-            raise ApiError("FORBIDDEN", "Your role does not allow this.")
-        return await tables.ApiKey.filter(account_id=self._account_id).order_by("id")
 
     async def channels(self) -> list[tables.ChannelConnection]:
         if self._channels is None:

@@ -60,13 +60,32 @@ class Pages(AccountScope):
             return page.cut([])
         return await self._page(tables.Notification, page, _OF_USER, [self._account_id, self.viewer.user_id])
 
+    async def users(self, page: Page) -> Slice[tables.User]:
+        return await self._page(tables.User, page, "account_id = ?", [self._account_id])
+
+    async def users_count(self) -> int | None:
+        return await self._count(tables.User)
+
+    async def api_keys(self, page: Page) -> Slice[tables.ApiKey]:
+        if not self.viewer.may("keys"):
+            raise ApiError("FORBIDDEN", "Your role does not allow this.")
+        return await self._page(tables.ApiKey, page, "account_id = ?", [self._account_id])
+
+    async def api_keys_count(self) -> int | None:
+        return await self._count(tables.ApiKey)
+
     async def invitations(self, page: Page) -> Slice[tables.Invitation]:
         if not self.viewer.may("invite"):
             raise ApiError("FORBIDDEN", "Your role does not allow this.")
         return await self._page(tables.Invitation, page, "account_id = ?", [self._account_id])
 
     async def invitations_count(self) -> int | None:
-        (count,) = await counts([("SELECT 1 FROM invitation WHERE account_id = ?", [self._account_id])])
+        return await self._count(tables.Invitation)
+
+    async def _count(self, model: type[tables.Row]) -> int | None:
+        """The account's rows."""
+        statement = f"SELECT 1 FROM {model._meta.db_table} WHERE account_id = ?"  # noqa: S608 (only constants are put in)
+        (count,) = await counts([(statement, [self._account_id])])
         return count
 
     async def _page(self, model: type[R], page: Page, where: str, values: Sequence[object]) -> Slice[R]:

@@ -170,6 +170,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "mergedFrom": unless(lambda ids: ids not in (None, "[]", "null"), [], ("merged_ids",)),
                 "paymentRequests": Page("paymentRequests", ("merged_ids",)),
                 "conversation": FirstChild("Conversation", "contact_id", "id"),
+                "eventCursor": EventCursor(),
                 "paymentSummary": Children("ContactPaymentSummary", "contact_id", "currency, test_mode"),
             },
             replaced="merged_into_id",

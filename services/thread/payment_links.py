@@ -16,6 +16,8 @@ from services.thread import activity_cards, contact_totals, notifications, reque
 # Any host: the public URL may have changed since. The token has a fixed length, because `_` may follow it: WhatsApp sets the
 # text between two of them in italics.
 _LINK = re.compile(r"/p/([A-Za-z0-9_-]{22})")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
+_ONE_LINK = re.compile(r"https?://[^\s?#]*?/p/([A-Za-z0-9_-]{22})(?:[/?#].*)?$", re.DOTALL)
 _LABELS = {Status.PAID.value: "View receipt", Status.VOID.value: "View request"}  # every vendor takes 20 characters
 # The provider's reason, and the refusal of the same name.
 _WINDOW_CLOSED = frozenset({"window_closed", "MESSAGING_WINDOW_CLOSED"})
@@ -53,6 +55,15 @@ def reference(request: PaymentRequest) -> str:
 def tokens(text: str) -> list[str]:
     """The tokens of all links, in order, also of other accounts' links."""
     return _LINK.findall(text)
+
+
+def token_of(link: str) -> str | None:
+    """The token of one link, or of the token alone."""
+    link = link.strip()
+    if _TOKEN.fullmatch(link):
+        return link
+    found = _ONE_LINK.match(link)
+    return found[1] if found is not None else None
 
 
 def hidden(text: str) -> str:

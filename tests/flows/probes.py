@@ -135,19 +135,23 @@ def _brief(name: str, kind: Any) -> str:
 
 
 def selection(
-    kind: Any, depth: int, seen: Callable[[str, str], None], others: Mapping[str, GraphQLField] | None = None
+    kind: Any,
+    depth: int,
+    seen: Callable[[str, str], None],
+    others: Mapping[str, GraphQLField] | None = None,
+    fragments: dict[str, str] | None = None,
 ) -> str:
     """Every field of a type that needs no argument, `depth` levels down; nodes below the first level by their ids only.
 
     `seen(type, field)` is called for each selected field. `others`: fields of other members of the same union; one of
-    the same name and another type cannot be selected beside them.
+    the same name and another type cannot be selected beside them. `fragments`: takes the selections of objects, by name.
     """
     named = get_named_type(kind)
     if is_abstract_type(named):
         taken: dict[str, GraphQLField] = {}
         parts = []
         for member in schema().get_possible_types(named):
-            parts.append(f"... on {member.name} {{ {selection(member, depth, seen, taken)} }}")
+            parts.append(f"... on {member.name} {{ {selection(member, depth, seen, taken, fragments)} }}")
             taken = member.fields | taken
         return "__typename " + " ".join(parts)
     assert isinstance(named, GraphQLObjectType)
@@ -165,7 +169,11 @@ def selection(
             seen(named.name, name)
             few = "(first: 5)" if "first" in one.args else ""
             below = depth if name == "edge" else depth - 1  # an event's edge only adds a cursor
-            parts.append(f"{name}{few} {{ {selection(child, below, seen)} }}")
+            text = selection(child, below, seen, None, fragments)
+            if fragments is not None and isinstance(child, GraphQLObjectType):
+                fragments[f"{child.name}{below}"] = f"fragment {child.name}{below} on {child.name} {{ {text} }}"
+                text = f"...{child.name}{below}"
+            parts.append(f"{name}{few} {{ {text} }}")
         elif "id" in getattr(child, "fields", {}):
             seen(named.name, name)
             parts.append(f"{name} {{ __typename id }}")
@@ -388,7 +396,8 @@ async def furnish(team: Team, *, mark: str) -> House:
     key = await new_key(team, "VIEWER")
     seen = await team.product.gql(
         """query($c: ID!, $p: ID!, $maria: ID!) {
-          viewer { id user { id } } account { id } dashboard { id }
+          viewer { id user { id } } dashboard { id }
+          account { id users(first: 1) { edges { cursor } } apiKeys(first: 1) { edges { cursor } } }
           conversation(id: $c) { channels { id } eventCursor thread(first: 100) { edges { cursor } nodes { __typename id } } }
           paymentRequest(id: $p) { payments { id } }
           contacts(first: 1) { edges { cursor } }
@@ -434,6 +443,8 @@ async def furnish(team: Team, *, mark: str) -> House:
         "event": seen["conversation"]["eventCursor"],
         "thread": thread["edges"][0]["cursor"],
         "contacts": seen["contacts"]["edges"][0]["cursor"],
+        "users": seen["account"]["users"]["edges"][0]["cursor"],
+        "apiKeys": seen["account"]["apiKeys"]["edges"][0]["cursor"],
         "payments": seen["contact"]["payments"]["edges"][0]["cursor"],
         "conversations": seen["conversations"]["edges"][0]["cursor"],
         "paymentRequests": seen["paymentRequests"]["edges"][0]["cursor"],

@@ -329,8 +329,8 @@ async def test_an_api_key_works_in_header_and_init_whatever_the_case_of_its_name
     wrong += [f"init {list(payload)}" for payload in bad if await socket_code(product, payload) != 4403]
     assert not wrong, "\n".join(wrong)
     # It is never shown again, and its use is.
-    listed = await probes.ask(product, "{ apiKeys { id name hint lastUsedAt } }", {}, bare.owner)
-    (row,) = listed["data"]["apiKeys"]
+    listed = await probes.ask(product, "{ account { apiKeys { nodes { id name hint lastUsedAt } } } }", {}, bare.owner)
+    (row,) = listed["data"]["account"]["apiKeys"]["nodes"]
     assert row["lastUsedAt"] is not None
     assert secret not in json.dumps(listed)
     assert secret not in json.dumps(await probes.snapshot())

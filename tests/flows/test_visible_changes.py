@@ -24,7 +24,8 @@ from tests.flows.harness import Product
 from tests.flows.probes import World
 
 # The ids of everything that an owner can reach.
-IDS = """{ viewer { id } dashboard { id } account { id channels { id } paymentSettings { processors { id } } } apiKeys { id } users { id }
+IDS = """{ viewer { id } dashboard { id } account { id channels { id } paymentSettings { processors { id } } apiKeys { nodes { id } }
+    users { nodes { id } } }
   invitations { nodes { id } }
   notifications(first: 50) { nodes { id } }
   paymentRequests(first: 30) { nodes { id payments { id } } }

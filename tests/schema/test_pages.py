@@ -20,17 +20,21 @@ from tests import factories
 from tests.schema.conftest import Api, Failed
 from tests.services.conftest import Team
 
+INSIDE = ("thread", "paymentRequests", "payments", "users", "apiKeys")
 PAGE = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
 
 
-async def pages(api: Api, document: str, size: int, *, backward: bool = False, **variables: Any) -> list[list[str]]:
+async def pages(
+    api: Api, document: str, size: int, *, backward: bool = False, viewer: Any = ..., **variables: Any
+) -> list[list[str]]:
     """Walk a connection; the ids of each page, in the connection's order."""
     found: list[list[str]] = []
     cursor = None
     while True:
         arguments = {"last": size, "before": cursor} if backward else {"first": size, "after": cursor}
-        answer = await api.one(document, {**arguments, **variables})
-        answer = answer.get("thread") or answer.get("paymentRequests") or answer.get("payments") or answer
+        whose = {} if viewer is ... else {"viewer": viewer}
+        answer = await api.one(document, {**arguments, **variables}, **whose)
+        answer = next((answer[name] for name in INSIDE if name in answer), answer)
         found.append([node["id"] for node in answer["nodes"]])
         assert [edge["node"]["id"] for edge in answer["edges"]] == found[-1]
         info = answer["pageInfo"]
@@ -187,6 +191,18 @@ async def test_notifications_and_contacts_are_paged(team: Team, api: Api) -> Non
     people += [public_id("cnt", (await factories.contact(team.account)).id) for _ in range(4)]
     document = f"query({ARGUMENTS}) {{ contacts({USE}) {BODY} }}"
     assert flat(await pages(api, document, 2)) == people[::-1]
+
+
+async def test_users_and_keys_of_an_account_are_paged(team: Team, api: Api) -> None:
+    team_ids = [public_id("usr", row.id) for row in await tables.User.filter(account_id=team.account.id).order_by("id")]
+    await factories.user(await factories.account())
+    keys = [
+        public_id("key", (await factories.api_key(team.account, f"ptk_key_of_this_account_{n}")).id) for n in range(5)
+    ]
+    for field, expected in (("users", team_ids), ("apiKeys", keys)):
+        document = f"query({ARGUMENTS}) {{ account {{ {field}({USE}) {BODY} }} }}"
+        assert flat(await pages(api, document, 2, viewer=team.owner)) == expected
+        assert flat(reversed(await pages(api, document, 2, backward=True, viewer=team.owner))) == expected
 
 
 @pytest.mark.parametrize(

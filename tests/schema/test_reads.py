@@ -105,7 +105,8 @@ async def test_an_id_of_another_type_is_not_accepted(team: Team, api: Api) -> No
 
 
 @pytest.mark.parametrize(
-    "field", ["account { id }", "users { id }", "conversations { nodes { id } }", "viewer { name }"]
+    "field",
+    ["account { id }", "account { users { nodes { id } } }", "conversations { nodes { id } }", "viewer { name }"],
 )
 async def test_without_a_credential_nothing_is_read(api: Api, field: str) -> None:
     with pytest.raises(Failed) as failed:
@@ -163,11 +164,12 @@ async def test_figures_have_one_id_per_period(team: Team, api: Api) -> None:
 async def test_api_keys_are_for_owners(team: Team, api: Api) -> None:
     row = await factories.api_key(team.account, "ptk_some_key_that_is_long")
     with pytest.raises(Failed) as failed:
-        await api.one("{ apiKeys { id } }")
+        await api.one("{ account { apiKeys { nodes { id } } } }")
     assert failed.value.codes == ["FORBIDDEN"]
-    assert await api.one("{ apiKeys { id hint } }", viewer=team.owner) == [
-        {"id": public_id("key", row.id), "hint": row.hint}
-    ]
+    shown = await api.one("{ account { apiKeys { totalCount nodes { id hint } } } }", viewer=team.owner)
+    assert shown["apiKeys"] == {"totalCount": 1, "nodes": [{"id": public_id("key", row.id), "hint": row.hint}]}
+    result = await api.result("{ account { name apiKeys { nodes { id } } } }")
+    assert result.data == {"account": {"name": team.account.name, "apiKeys": None}}
     assert await api.one("query($id: ID!) { node(id: $id) { id } }", {"id": public_id("key", row.id)}) is None
 
 
@@ -185,8 +187,8 @@ async def test_a_root_that_the_role_is_refused_is_null_and_the_others_answer(tea
     refused = {"messagePreview": "NOT_FOUND"}
     for viewer, more in (
         (team.owner, {}),
-        (team.agent, {"apiKeys": "FORBIDDEN", "invitations": "FORBIDDEN"}),
-        (team.viewer, {"apiKeys": "FORBIDDEN", "invitations": "FORBIDDEN"}),
+        (team.agent, {"invitations": "FORBIDDEN"}),
+        (team.viewer, {"invitations": "FORBIDDEN"}),
     ):
         result = await api.result(document, viewer=viewer)
         assert result.data is not None
@@ -350,6 +352,46 @@ async def test_a_locale_that_is_none_falls_back_and_spares_the_rest_of_the_answe
         "plain": "$125.00",
         "empty": "$125.00",
     }
+
+
+BY_NUMBER = "query($number: String!) { paymentRequestByNumber(number: $number) { id } }"
+BY_LINK = "query($url: URL!) { paymentRequestByLink(url: $url) { id } }"
+
+
+async def test_a_request_is_found_by_its_number_and_its_link_only_in_its_account(team: Team, api: Api) -> None:
+    token, theirs = "A" * 21 + "_", "B" * 22
+    request = await factories.payment_request(team.contact, clear_token=token)
+    other = await factories.payment_request(
+        await factories.contact(await factories.account()), clear_token=theirs, number="THEIRS-1"
+    )
+    found = {"id": public_id("pr", request.id)}
+    for number in (request.number, f" {request.number} "):
+        assert await api.one(BY_NUMBER, {"number": number}) == found
+    links = [
+        f"https://pay.example.test/p/{token}",
+        token,
+        f" https://old.example/shop/p/{token}/return?x=1#top\n",
+    ]
+    for link in links:
+        assert await api.one(BY_LINK, {"url": link}) == found, link
+    for number in (other.number, request.number + "0", "", "PR-\x00", "PR-%", request.number.lower() + "x"):
+        assert await api.one(BY_NUMBER, {"number": number}) is None, number
+    hostile = [
+        f"https://pay.example.test/p/{theirs}",
+        theirs,
+        f"https://pay.example.test/p/{token}X",
+        f"/p/{token}",
+        f"javascript:/p/{token}",
+        f"https://evil.example/?x=/p/{token}",
+        f"https://pay.example.test/p/{theirs}/p/{token}",
+        "\x00" * 22,
+        "",
+    ]
+    for link in hostile:
+        assert await api.one(BY_LINK, {"url": link}) is None, link
+    await tables.PaymentRequest.filter(id=request.id).update(discarded_at=factories.now())
+    assert await api.one(BY_LINK, {"url": token}) is None
+    assert await api.one(BY_NUMBER, {"number": request.number}) is None
 
 
 async def test_a_discarded_draft_is_nowhere(team: Team, api: Api) -> None:
@@ -520,8 +562,9 @@ async def test_the_account_shows_its_settings_and_no_secret(team: Team, api: Api
         """{ account { id name defaultCurrency locale timeZone contactEmail contactPhone numberPrefix
           channels { id kind provider displayName sender connected webhookUrl lastError }
           paymentSettings { defaultProcessorKind linkMessageTemplate
-            processors { id kind displayName connected isDefault testMode currencies webhookUrl keyHint } } }
-          paymentRequestDefaults { currency currencies processorKind testMode } users { name role } }"""
+            processors { id kind displayName connected isDefault testMode currencies webhookUrl keyHint } }
+          users { totalCount nodes { name role } } }
+          paymentRequestDefaults { currency currencies processorKind testMode } }"""
     )
     assert result.errors is None
     assert result.data is not None
@@ -533,7 +576,8 @@ async def test_the_account_shows_its_settings_and_no_secret(team: Team, api: Api
     assert processor["webhookUrl"] == f"https://pay.example.test/webhooks/sandbox/{processor['id']}"
     assert "USD" in processor["currencies"]
     assert result.data["paymentRequestDefaults"]["processorKind"] == "SANDBOX"
-    assert [user["role"] for user in result.data["users"]] == ["OWNER", "AGENT", "VIEWER"]
+    assert [user["role"] for user in account["users"]["nodes"]] == ["OWNER", "AGENT", "VIEWER"]
+    assert account["users"]["totalCount"] == 3
     assert "secret" not in str(result.data).lower()
 
 
@@ -733,10 +777,13 @@ async def test_the_event_cursor_is_the_position_of_the_accounts_log(team: Team, 
     answer = await api.all(
         """query($id: ID!, $contact: ID!) { conversation(id: $id) { eventCursor } conversations { eventCursor }
           contacts { eventCursor } paymentRequests { eventCursor } notifications { eventCursor } dashboard { eventCursor }
-          contact(id: $contact) { paymentRequests { eventCursor } } }""",
+          contact(id: $contact) { eventCursor paymentRequests { eventCursor } payments { eventCursor } }
+          thread: conversation(id: $id) { thread { eventCursor } } }""",
         {"id": public_id("cnv", team.conversation.id), "contact": public_id("cnt", team.contact.id)},
     )
-    assert answer.pop("contact") == {"paymentRequests": {"eventCursor": expected}}
+    here = {"eventCursor": expected}
+    assert answer.pop("contact") == {**here, "paymentRequests": here, "payments": here}
+    assert answer.pop("thread") == {"thread": here}
     assert [value["eventCursor"] for value in answer.values()] == [expected] * 6
 
 

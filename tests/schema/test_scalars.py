@@ -58,7 +58,7 @@ def test_the_pages_patterns_match_what_the_product_gives_and_takes() -> None:
 
 
 def test_every_reason_of_a_resync_is_in_the_api() -> None:
-    assert {member.value for member in ResyncReason} | {"OTHER_EPOCH", "VIEW_CHANGED"} == {
+    assert {member.value for member in ResyncReason} | {"OTHER_EPOCH"} == {
         member.name for member in reasons.ResyncReason
     }
 

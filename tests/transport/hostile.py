@@ -154,7 +154,7 @@ _KINDS: dict[str, Make] = {
     "lines and many errors": _query("x#n", before="query Q0 { " + "\n" * 1_990),
     "lines and one error with many places": _query("account{name}", before="query Q0 { " + "\n" * 1_990),
     "lines and an error for each root": _query(
-        "a#d: account{name} b: viewer{role} users{id} apiKeys{id} contacts{totalCount} conversations{totalCount}"
+        "a#d: account{name} b: viewer{role} users{id} contacts{totalCount} conversations{totalCount}"
         " contact(id: 1){id} conversation(id: 1){id} dashboard{asOf} node(id: 1){id} nodes(ids: [1]){id}",
         before="query Q0 { " + "\n" * 1_990,
     ),
