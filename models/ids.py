@@ -21,6 +21,9 @@ PREFIXES: dict[str, str] = {
     "Notification": "ntf",
     "ApiKey": "key",
     "Invitation": "inv",
+    "Refund": "rfd",
+    "Dispute": "dsp",
+    "Attachment": "att",
     "Viewer": "vwr",
     "DashboardFigures": "dash",
 }

@@ -19,6 +19,7 @@ from services.core.event_hub import Hub
 from services.core.permissions import Actor
 from services.lists.queries import ListQuery
 from services.payments.payment_views import PaymentView
+from services.payments.refund_views import RefundView
 
 
 class Reads(Protocol):
@@ -57,6 +58,8 @@ class Reads(Protocol):
         ...
 
     async def payments(self, payment_request_id: UUID) -> Sequence[PaymentView]: ...
+    async def refunds(self, payment_request_id: UUID) -> Sequence[RefundView]: ...
+    async def refund(self, id: UUID) -> RefundView | None: ...
     async def refundable(self, payment_request_id: UUID) -> dict[UUID, int]:
         """In minor units by payment id, without zeros."""
         ...

@@ -11,9 +11,9 @@ from schema.account import Account, ApiKey, Channel, Processor, User, Viewer
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
-from schema.payment import Payment
+from schema.payment import Payment, Refund
 from schema.payment_request import PaymentRequest
-from schema.scalars import LengthUnit, RefundStatus, SmsEncoding
+from schema.scalars import LengthUnit, SmsEncoding
 from schema.thread import ActivityCard, Message, Note
 from schema.user_errors import UserError, user_errors
 from services.payments.request_sending import Preview
@@ -91,7 +91,9 @@ class DiscardPaymentRequestPayload(MutationPayload):
 @strawberry.type(description="Answer of refundPayment.")
 class RefundPaymentPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
-    status: RefundStatus | None = strawberry.field(default=None, description="The refund's status. " + _REFUSED)
+    refund: Refund | None = strawberry.field(
+        default=None, description="The refund, to be read again by its id or in paymentRequest. " + _REFUSED
+    )
     payment: Payment | None = strawberry.field(
         default=None,
         description="The refund in the ledger; null: refused, or the processor has not reported its id yet.",
@@ -119,11 +121,11 @@ class ResolveMismatchPayload(MutationPayload):
     activity_card: ActivityCard | None = strawberry.field(
         default=None, description="The card PAYMENT_RECEIVED, PARTIAL_PAYMENT or EXCESS_PAYMENT. " + _REFUSED
     )
-    refund_status: RefundStatus | None = strawberry.field(
+    refund: Refund | None = strawberry.field(
         default=None,
         description=(
-            "For REFUND_DIFFERENCE: the refund's status, of the last one if there are several. FAILED: the"
-            " request is paid, and the difference is its excess. Null: no refund."
+            "For REFUND_DIFFERENCE: the refund; if there are several, the last one (paymentRequest.refunds has all). If it"
+            " FAILED, the request is paid, and the difference is its excess. Null: no refund."
         ),
     )
 

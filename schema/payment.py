@@ -9,6 +9,7 @@ from typing import Self
 import strawberry
 
 from models.ids import public_id
+from models.ledger import dispute_state
 from schema import reasons
 from schema.actor import Actor, actor_of
 from schema.connections import CONTACT_PAYMENTS, Slice
@@ -25,10 +26,13 @@ from schema.scalars import (
     PaymentKind,
     PaymentStatus,
     ProcessorKind,
+    RefundReason,
+    RefundStatus,
     money,
 )
 from services.payments import payment_views
 from services.payments.payment_views import PaymentView
+from services.payments.refund_views import RefundView
 
 
 @strawberry.type(description="One movement of money: an entry of the append-only ledger.")
@@ -117,8 +121,49 @@ def _processor_kind(name: str) -> ProcessorKind:
     return ProcessorKind.__members__.get(name.upper(), ProcessorKind.CUSTOM)
 
 
-@strawberry.type(description="The newest dispute (chargeback) of a payment request.")
-class Dispute:
+@strawberry.type(description="A refund, from the moment it is requested. PaymentRequestUpdated reports its changes.")
+class Refund(Node):
+    view: strawberry.Private[RefundView]
+    status: RefundStatus = strawberry.field(description="Its status.")
+    amount: Money = strawberry.field(description="The amount.")
+    reason: RefundReason | None = strawberry.field(
+        description="Why it was requested; null: it began at the processor, which names no reason."
+    )
+    created_at: datetime = strawberry.field(
+        description="When it was requested, or when the processor says that it began."
+    )
+    failure_message: str | None = strawberry.field(description="Why it failed, for the team; null: it did not.")
+
+    @classmethod
+    def from_view(cls, view: RefundView) -> Self:
+        return cls(
+            id=strawberry.ID(public_id("rfd", view.id)),
+            view=view,
+            status=RefundStatus[view.status],
+            amount=money(view.amount_minor, view.currency),
+            reason=RefundReason[view.reason] if view.reason is not None else None,
+            created_at=view.created_at,
+            failure_message=view.failure_message,
+        )
+
+    @field("Who requested it; for one that began at the processor, the processor.")
+    async def requested_by(self, info: Info) -> Actor | None:
+        return await actor_of(info, self.view.requested_by)
+
+    @field("The payment that it refunds; null: the processor has reported the refund, but not that payment.")
+    def charge(self) -> Payment | None:
+        return Payment.from_view(self.view.charge) if self.view.charge is not None else None
+
+    @field("Its movement of money in the ledger; null: the processor has not reported it yet.")
+    def payment(self) -> Payment | None:
+        return Payment.from_view(self.view.payment) if self.view.payment is not None else None
+
+
+@strawberry.type(
+    description="A dispute (chargeback) at the processor, as it last reported it. PaymentRequestUpdated reports changes."
+)
+class Dispute(Node):
+    view: strawberry.Private[PaymentView]
     state: DisputeState = strawberry.field(description="Its state.")
     amount: Money = strawberry.field(description="The disputed amount.")
     is_inquiry: bool = strawberry.field(
@@ -135,9 +180,11 @@ class Dispute:
     closed_at: datetime | None = strawberry.field(description="When it was decided; null: it is open.")
 
     @classmethod
-    def from_view(cls, view: PaymentView, state: str) -> Self:
+    def from_view(cls, view: PaymentView) -> Self:
         return cls(
-            state=DisputeState[state],
+            id=strawberry.ID(public_id("dsp", view.id)),
+            view=view,
+            state=DisputeState[dispute_state(view.status)],
             amount=money(view.amount_minor, view.currency),
             is_inquiry=view.inquiry,
             reason=reasons.of_dispute(view.dispute_reason),
@@ -146,6 +193,16 @@ class Dispute:
             opened_at=view.occurred_at,
             closed_at=view.last_at if view.status != "PENDING" else None,
         )
+
+    @field("The payment that it disputes; null: the processor has not reported that payment.")
+    async def charge(self, info: Info) -> Payment | None:
+        payments = await info.context.reads.payments(self.view.payment_request_id)
+        found = payment_views.charge_of(self.view, payments)
+        return Payment.from_view(found) if found is not None else None
+
+    @field("Its movement of money in the ledger.")
+    def payment(self) -> Payment:
+        return Payment.from_view(self.view)
 
 
 @strawberry.type(description="A payment in a list.")

@@ -18,7 +18,7 @@ from schema.connections import TOTAL, Count, Slice
 from schema.context import Info, event_cursor
 from schema.describe import field
 from schema.failures import ApiError, not_found
-from schema.payment import Dispute, Payment
+from schema.payment import Dispute, Payment, Refund
 from schema.scalars import (
     URL,
     ChannelKind,
@@ -40,7 +40,7 @@ from schema.scalars import (
 from services.connections import providers
 from services.core import actors
 from services.core.permissions import allows
-from services.payments import mismatches, payment_requests, payment_views, request_sending
+from services.payments import mismatches, payment_requests, request_sending
 from services.thread import payment_links
 
 
@@ -275,12 +275,17 @@ class PaymentRequest(Node):
                 sums[view.currency] = sums.get(view.currency, 0) + view.unresolved_minor
         return [money(amount, currency) for currency, amount in sorted(sums.items())]
 
-    @field("Its newest dispute; null: there is none.")
-    async def dispute(self, info: Info) -> Dispute | None:
-        if self.row.dispute_state == "NONE":
-            return None
-        newest = payment_views.newest_dispute(await info.context.reads.payments(self.row.id))
-        return Dispute.from_view(newest, self.row.dispute_state) if newest is not None else None
+    @field(
+        "Its refunds, oldest first: also those that are not decided, that failed, and that began at the processor. Each"
+        " keeps its id."
+    )
+    async def refunds(self, info: Info) -> list[Refund]:
+        return [Refund.from_view(view) for view in await info.context.reads.refunds(self.row.id)]
+
+    @field("Its disputes, oldest first, each as the processor last reported it.")
+    async def disputes(self, info: Info) -> list[Dispute]:
+        payments = await info.context.reads.payments(self.row.id)
+        return [Dispute.from_view(view) for view in payments if view.kind == "DISPUTE"]
 
     @field("What this viewer may do now. Of the viewer, only the role matters.")
     async def available_actions(self, info: Info) -> list[AvailableAction]:

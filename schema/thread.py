@@ -44,9 +44,8 @@ class ThreadItem(Node):
 @strawberry.type(
     description="A file that the contact sent with a message. MessageUpdated reports changes of its status."
 )
-class Attachment:
+class Attachment(Node):
     row: strawberry.Private[tables.Attachment]
-    id: strawberry.ID = strawberry.field(description="Its id.")
     name: str = strawberry.field(description="Its name; made up if the provider gives none.")
     content_type: str = strawberry.field(
         description="Detected from its content once STORED; before, as the provider reports it."

@@ -16,7 +16,7 @@ import orjson
 from argon2 import PasswordHasher
 
 from models import event_log, tables, vault
-from models.ids import uuid7
+from models.ids import public_id, uuid7
 from settings import DEMO_KEY
 
 PASSWORD = "correct-horse-battery"
@@ -217,6 +217,24 @@ async def message(of: tables.Conversation, **overrides: Any) -> tables.Message:
             of.account_id, "message.created", conversation_id=of.id, contact_id=of.contact_id, message_id=row_id
         )
     return await tables.Message.create(**values | overrides)
+
+
+async def refund(of: tables.MoneyFact, **overrides: Any) -> tables.Refund:
+    """`of`: the charge."""
+    id = uuid7()
+    values: dict[str, Any] = {
+        "id": id,
+        "account_id": of.account_id,
+        "payment_request_id": of.payment_request_id,
+        "money_fact_id": of.id,
+        "charge_external_id": of.external_id,
+        "processor_connection_id": of.processor_connection_id,
+        "idempotency_key": public_id("rfd", id),
+        "amount_minor": 2500,
+        "currency": of.currency,
+        "reason": "DUPLICATE",
+    }
+    return await tables.Refund.create(**values | overrides)
 
 
 async def attachment(of: tables.Message, **overrides: Any) -> tables.Attachment:

@@ -26,8 +26,9 @@ from services.core.permissions import Actor
 from services.lists.queries import ListQuery
 from services.lists.sql import OVERDUE_OF_CONTACTS
 from services.messaging import copies, resending
-from services.payments import payment_views, refunds
+from services.payments import payment_views, refund_views, refunds
 from services.payments.payment_views import PaymentView
+from services.payments.refund_views import RefundView
 from services.team import notes, tags
 from services.thread import notifications, payment_links
 
@@ -62,6 +63,9 @@ class Loaders(AccountScope):
         )
         self._payments = DataLoader(self._load_payments)
         self._payments_of_facts = DataLoader(self._load_payments_of_facts)
+        self._refunds = DataLoader(self._load_refunds)
+        self._refund_rows = self._by_id(tables.Refund)
+        self._attachment = DataLoader(self._load_attachment)
         self._refundable = DataLoader(self._load_refundable)
         self._requests_of_messages = DataLoader(self._load_requests_of_messages)
         self._attachments = DataLoader(self._load_attachments)
@@ -237,6 +241,27 @@ class Loaders(AccountScope):
         (count,) = await counts([contact_payments.all_statement(self._account_id, merged_rows.ids_of(contact))])
         return count
 
+    async def refunds(self, payment_request_id: UUID) -> list[RefundView]:
+        return await self._refunds.load(payment_request_id)
+
+    async def refund(self, id: UUID) -> RefundView | None:
+        """By the id of a stored refund, or of the payment of one that began at the processor."""
+        row = await self._refund_rows.load(id)
+        payment = await self.payment_of_fact(id) if row is None else None
+        request_id = row.payment_request_id if row is not None else payment.payment_request_id if payment else None
+        for view in await self.refunds(request_id) if request_id is not None else ():
+            if view.id == id or (payment is not None and view.payment is not None and view.payment.id == payment.id):
+                return view
+        return None
+
+    async def dispute(self, id: UUID) -> PaymentView | None:
+        """By the id of one of its facts."""
+        view = await self.payment_of_fact(id)
+        return view if view is not None and view.kind == "DISPUTE" else None
+
+    async def attachment(self, id: UUID) -> tables.Attachment | None:
+        return await self._attachment.load(id)
+
     async def refundable(self, payment_request_id: UUID) -> dict[UUID, int]:
         return await self._refundable.load(payment_request_id)
 
@@ -332,6 +357,11 @@ class Loaders(AccountScope):
         found = await payment_views.payments(self._account_id, request_ids)
         return [found[id] for id in request_ids]
 
+    async def _load_refunds(self, request_ids: list[UUID]) -> list[list[RefundView]]:
+        payments = await self._payments.load_many(request_ids)
+        found = await refund_views.of_requests(self._account_id, dict(zip(request_ids, payments, strict=True)))
+        return [found[id] for id in request_ids]
+
     async def _load_refundable(self, request_ids: list[UUID]) -> list[dict[UUID, int]]:
         payments = await self._payments.load_many(request_ids)
         found = await refunds.refundable(self._account_id, dict(zip(request_ids, payments, strict=True)))
@@ -364,15 +394,24 @@ class Loaders(AccountScope):
         return [rows[id] for id in note_ids]
 
     async def _load_attachments(self, message_ids: list[UUID]) -> list[list[tables.Attachment]]:
-        heads = ", ".join("NULL AS content" if name == "content" else name for name in names(tables.Attachment))
         found = await database.rows(
-            f"SELECT {heads} FROM attachment"  # noqa: S608 (only constants are put in)
+            f"SELECT {_heads()} FROM attachment"  # noqa: S608 (only constants are put in)
             f" WHERE account_id = ? AND message_id IN ({database.placeholders(len(message_ids))}) ORDER BY n",
             self._account_id,
             *message_ids,
         )
         rows = _grouped((row.message_id, row) for row in (instance(tables.Attachment, raw) for raw in found))
         return [rows[id] for id in message_ids]
+
+    async def _load_attachment(self, ids: list[UUID]) -> list[tables.Attachment | None]:
+        found = await database.rows(
+            f"SELECT {_heads()} FROM attachment"  # noqa: S608 (only constants are put in)
+            f" WHERE {database.OF_ACCOUNT} AND id IN ({database.placeholders(len(ids))})",
+            self._account_id,
+            *ids,
+        )
+        rows = {row.id: row for row in (instance(tables.Attachment, raw) for raw in found)}
+        return [rows.get(id) for id in ids]
 
     async def _load_other_attempts(self, messages: list[tables.Message]) -> list[list[tables.Message]]:
         firsts = list({resending.first_of(message) for message in messages})
@@ -409,6 +448,11 @@ class Loaders(AccountScope):
     async def _load_suggested_cc(self, conversations: list[tables.Conversation]) -> list[list[str]]:
         found = await copies.suggested(self._account_id, conversations)
         return [found[row.id] for row in conversations]
+
+
+def _heads() -> str:
+    """An attachment's columns without its content."""
+    return ", ".join("NULL AS content" if name == "content" else name for name in names(tables.Attachment))
 
 
 def _id_of(row: tables.Row) -> UUID:

@@ -17,11 +17,11 @@ from schema.conversation import Conversation
 from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.failures import ApiError
 from schema.notification import Notification
-from schema.payment import Payment
+from schema.payment import Dispute, Payment, Refund
 from schema.payment_request import PaymentRequest
 from schema.scalars import Node
 from schema.team import Invitation
-from schema.thread import ActivityCard, Message, Note
+from schema.thread import ActivityCard, Attachment, Message, Note
 from services.core.actors import UNKNOWN_NAME, ActorRef
 from services.payments.dashboard import Board
 
@@ -126,5 +126,8 @@ _FINDERS: dict[str, Callable[[Nodes, UUID], Awaitable[Node | None]]] = {
     "pr": _finder(Nodes.visible_request, PaymentRequest.from_row),
     "pay": Nodes.payment_node,
     "inv": _finder(Nodes.invitation, Invitation.from_row),
+    "rfd": _finder(Nodes.refund, Refund.from_view),
+    "dsp": _finder(Nodes.dispute, Dispute.from_view),
+    "att": _finder(Nodes.attachment, Attachment.from_row),
     "ntf": _finder(Nodes.notification, Notification.from_row),
 }

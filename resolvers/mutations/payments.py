@@ -6,6 +6,7 @@ from typing import Annotated
 
 import strawberry
 
+from models import tables
 from resolvers.mutations.arguments import optional_row_id, row_id
 from resolvers.mutations.fields import mutation
 from schema.context import Info
@@ -21,11 +22,17 @@ from schema.payloads import (
     ResolveMismatchPayload,
     UndoOutsidePaymentPayload,
 )
-from schema.payment import Payment
+from schema.payment import Payment, Refund
 from schema.payment_request import PaymentRequest
-from schema.scalars import RefundStatus
 from schema.thread import ActivityCard, Message
 from services.payments import mismatches, offline_payments, refunds
+
+
+async def _refund(info: Info, row: tables.Refund) -> Refund:
+    view = await info.context.reads.refund(row.id)
+    if view is None:
+        raise RuntimeError("a refund that was just stored")
+    return Refund.from_view(view)
 
 
 @strawberry.type
@@ -50,7 +57,7 @@ class PaymentMutations:
         )
         return RefundPaymentPayload(
             payment_request=PaymentRequest.from_row(done.request),
-            status=RefundStatus[done.refund.status],
+            refund=await _refund(info, done.refund),
             payment=Payment.from_view(done.payment) if done.payment is not None else None,
             activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
             message=Message.from_row(done.message) if done.message is not None else None,
@@ -97,7 +104,7 @@ class PaymentMutations:
         return ResolveMismatchPayload(
             payment_request=PaymentRequest.from_row(done.request),
             activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
-            refund_status=RefundStatus[done.refund.status] if done.refund is not None else None,
+            refund=await _refund(info, done.refund) if done.refund is not None else None,
         )
 
     @mutation("Undo a manually recorded payment; the request may become payable again. Safe to repeat.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -12,12 +14,14 @@ from graphql import FieldNode
 
 from models.database import to_time
 from models.ids import public_id
+from models.ledger import dispute_state
 from resolvers.plans.selections import ActorSelection, Built, ObjectReader, Run
 from resolvers.transport.executor import NotPlanned
+from schema import reasons
 from schema.scalars import ProcessorKind, time_text
 from services.core.actors import ActorRef
 from services.core.permissions import allows
-from services.payments import mismatches, payment_requests, payment_views, refunds
+from services.payments import mismatches, payment_requests, payment_views, refund_views, refunds
 from services.payments.payment_views import PaymentView
 
 
@@ -39,7 +43,15 @@ class ObjectBy:
 ObjectField: TypeAlias = Callable[[Any], Any] | Sum | ObjectBy
 
 
-def _of_view(minor: Callable[[PaymentView], int | None]) -> Sum:
+def _name(member: Enum | None) -> str | None:
+    return member.name if member is not None else None
+
+
+def _time(at: datetime | None) -> str | None:
+    return time_text(at) if at is not None else None
+
+
+def _of_view(minor: Callable[[Any], int | None]) -> Sum:
     return Sum(minor, lambda view: view.currency)
 
 
@@ -67,6 +79,26 @@ OBJECTS: Final[Mapping[str, Mapping[str, ObjectField]]] = {
         "note": lambda view: view.note,
         "createdAt": lambda view: time_text(view.occurred_at),
         "recordedBy": ObjectBy(lambda view: view.recorded_by),
+    },
+    "Refund": {
+        "id": lambda view: public_id("rfd", view.id),
+        "status": lambda view: view.status,
+        "amount": _of_view(lambda view: view.amount_minor),
+        "reason": lambda view: view.reason,
+        "createdAt": lambda view: time_text(view.created_at),
+        "failureMessage": lambda view: view.failure_message,
+        "requestedBy": ObjectBy(lambda view: view.requested_by),
+    },
+    "Dispute": {
+        "id": lambda view: public_id("dsp", view.id),
+        "state": lambda view: dispute_state(view.status),
+        "amount": _of_view(lambda view: view.amount_minor),
+        "isInquiry": lambda view: view.inquiry,
+        "reason": lambda view: _name(reasons.of_dispute(view.dispute_reason)),
+        "processorReason": lambda view: view.dispute_reason,
+        "responseDueAt": lambda view: _time(view.response_due_at),
+        "openedAt": lambda view: time_text(view.occurred_at),
+        "closedAt": lambda view: time_text(view.last_at) if view.status != "PENDING" else None,
     },
     "AvailableAction": {
         "action": lambda found: found[0],
@@ -129,6 +161,20 @@ async def payments(run: Run, values: Values) -> Loaded:
     """By request: its payments. Columns: id."""
     views = await _views(run, [_uuid(id) for (id,) in values])
     return {id: views[_uuid(id)] for (id,) in values}
+
+
+async def refunds_of_requests(run: Run, values: Values) -> Loaded:
+    """By request: its refunds. Columns: id."""
+    ids = [_uuid(id) for (id,) in values]
+    views = await _views(run, ids)
+    found = await refund_views.of_requests(run.records.viewer.account_id, {id: views[id] for id in ids})
+    return {id: found[_uuid(id)] for (id,) in values}
+
+
+async def disputes(run: Run, values: Values) -> Loaded:
+    """By request: its disputes. Columns: id."""
+    views = await _views(run, [_uuid(id) for (id,) in values])
+    return {id: [view for view in views[_uuid(id)] if view.kind == "DISPUTE"] for (id,) in values}
 
 
 async def payments_of_facts(run: Run, values: Values) -> Loaded:

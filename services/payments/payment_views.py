@@ -129,7 +129,8 @@ async def by_facts(account_id: UUID, fact_ids: Sequence[UUID]) -> dict[UUID, Pay
         for request in views.values()
         for view in request
     }
-    return {fact.id: view_of[(fact.payment_request_id, *_payment_key(fact)[1:])] for fact in facts}
+    keys = {fact.id: (fact.payment_request_id, *_payment_key(fact)[1:]) for fact in facts}
+    return {id: view_of[key] for id, key in keys.items() if key in view_of}  # a waiver belongs to none
 
 
 def rank(fact: MoneyFact) -> tuple[datetime, int]:
@@ -158,12 +159,6 @@ def charge_of(view: PaymentView, views: Sequence[PaymentView]) -> PaymentView | 
     """The charge that a refund or dispute concerns, if known."""
     charges = (other for other in views if other.kind == "CHARGE" and other.connection_id == view.connection_id)
     return next((charge for charge in charges if charge.processor_reference == view.charge_reference), None)
-
-
-def newest_dispute(views: Sequence[PaymentView]) -> PaymentView | None:
-    """The dispute behind a request's `dispute_state`; models/ledger.py chooses the same."""
-    disputes = [view for view in views if view.kind == "DISPUTE"]
-    return max(disputes, key=lambda view: (view.last_at, view.processor_reference), default=None)
 
 
 def _payment_key(fact: MoneyFact) -> tuple[object, str, str]:

@@ -412,6 +412,8 @@ def _facets(columns: Iterable[str], fresh: list[MoneyFact]) -> set[Facet]:
     facets = {_FACETS[name] for name in columns if name in _FACETS}
     for fact in fresh:
         facets |= {Facet.PAYMENTS, _FACETS_OF_FACTS.get(fact.kind, Facet.PAYMENTS)}
+        if fact.kind == "ADJUSTMENT" and fact.charge_external_id != fact.external_id:
+            facets.add(Facet.DISPUTES)  # more details of one
     return facets
 
 

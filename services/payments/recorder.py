@@ -40,6 +40,7 @@ class Recorded:
     session: CheckoutSession | None = None  # of the reported checkout
     cards: list[ActivityCard] = field(default_factory=list)
     previous_status: str | None = None
+    fresh: bool = False  # something was not known before
 
 
 async def record(
@@ -63,8 +64,8 @@ async def record(
     known = None  # inside a transaction the caller has the turn
     if not database.in_transaction():
         known = await find_request_id(connection, statements, external_id, request_reference)
-    by = processor(connection.display_name)
-    async with change(account_id, actor=by, queue_on=[known] if known is not None else []) as changed:
+    by, rows_locked = processor(connection.display_name), [known] if known is not None else []
+    async with change(account_id, actor=by, queue_on=rows_locked) as changed:
         # Lock order: the event before the request, in every transaction.
         if event is not None and not event_locked and await _is_handled(event):
             return Recorded()
@@ -90,7 +91,7 @@ async def record(
             writes.append(_handled(event, "recorded" if fresh or moved else "repeated", changed.now))
         await database.write_together(*writes)
         if fresh or moved:
-            recorded.cards = await projection.apply(changed, request, sessions, fresh)
+            recorded.cards, recorded.fresh = await projection.apply(changed, request, sessions, fresh), True
         return recorded
 
 

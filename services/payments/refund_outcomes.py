@@ -25,7 +25,7 @@ from models.tables import (
 from services.connections import processor_health, providers
 from services.core import actors, jobs
 from services.core.permissions import Actor, system_actor
-from services.core.unit_of_work import change
+from services.core.unit_of_work import Change, change
 from services.messaging import messages
 from services.payments import payment_views, recorder
 from services.thread import activity_cards, notifications, payment_links, request_rows
@@ -58,7 +58,7 @@ async def ask(row: Refund, actor: Actor, *, caller_reports: bool) -> None:
             statement = await providers.processor(connection).refund(await _order(row))
     except TimeoutError:
         log.warning("refund_unanswered", provider=connection.processor)
-        await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
+        await _mark_unknown(row)
         return
     except errors.ProcessorUnavailable:
         log.warning("refund_postponed", provider=connection.processor)  # closed by the settings of this process
@@ -67,7 +67,7 @@ async def ask(row: Refund, actor: Actor, *, caller_reports: bool) -> None:
         log.warning("refund_failed", provider=error.provider, reason=error.reason, ambiguous=error.ambiguous)
         await processor_health.refused(connection, error)
         if error.ambiguous:
-            await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN")
+            await _mark_unknown(row)
         elif not error.retryable:
             # Only the first call's refusal proves that no refund was made.
             fresh = await Refund.get(id=row.id)
@@ -76,6 +76,18 @@ async def ask(row: Refund, actor: Actor, *, caller_reports: bool) -> None:
         # A call that was never sent stays PENDING; its job repeats it.
         return
     await _record(row, connection, statement, actor)
+
+
+async def _mark_unknown(row: Refund) -> None:
+    async with change(row.account_id, queue_on=[row.payment_request_id]) as changed:
+        request = await request_rows.lock(row.account_id, row.payment_request_id)
+        if await Refund.filter(id=row.id, status="PENDING", external_id=None).update(status="UNKNOWN"):
+            announce(changed, request)
+
+
+def announce(changed: Change, request: PaymentRequest) -> None:
+    """Report that a refund of a request has changed, without a new fact."""
+    changed.request_event("updated", request, previous_status=request.status, facets=(Facet.REFUNDS,))
 
 
 def _error_text(error: IntegrationError) -> str:
@@ -106,11 +118,13 @@ async def _record(row: Refund, connection: ProcessorConnection, statement: Money
     request = await PaymentRequest.get(id=row.payment_request_id)
     refunded = replace(statement, charge_external_id=row.charge_external_id)
     by = actors.of_refund(row.requested_by, row.requested_by_id)
-    async with change(row.account_id, actor=by, queue_on=[request.id]):
-        await request_rows.lock(request.account_id, request.id)
-        await recorder.record(
+    async with change(row.account_id, actor=by, queue_on=[request.id]) as changed:
+        locked = await request_rows.lock(request.account_id, request.id)
+        recorded = await recorder.record(
             connection, [refunded], source="refund", request_reference=payment_links.reference(request)
         )
+        if not recorded.fresh and row.external_id is None:
+            announce(changed, locked)  # known from a webhook, and perhaps as another refund of the same amount
         row.external_id = refunded.external_id
         best = max(await facts_of(row), key=payment_views.rank)  # a webhook may have reported more already
         await Refund.filter(id=row.id).update(
@@ -165,7 +179,7 @@ async def _mark_failed(row: Refund, why: str, *, notify: bool) -> None:
         if not ended:
             return
         if not notify:
-            changed.request_event("updated", request, previous_status=request.status, facets=(Facet.REFUNDS,))
+            announce(changed, request)
             return
         kind, text = (
             CardKind.REFUND_FAILED,

@@ -11,7 +11,6 @@ from uuid import UUID
 from integrations.base import RefundReason
 from models import errors
 from models.ids import public_id, uuid7
-from models.ledger import Facet
 from models.money import Money
 from models.tables import (
     ActivityCard,
@@ -106,7 +105,7 @@ async def _check_and_prepare(
         assert fact is not None and request is not None and charge is not None  # noqa: S101, PT018 (refused above)
         row = await prepare(changed, actor, request, charge, amount_minor, reason, channel_id=channel_id)
         # The refundable amount has changed.
-        changed.request_event("updated", request, previous_status=request.status, facets=(Facet.REFUNDS,))
+        refund_outcomes.announce(changed, request)
         await save({"refund": str(row.id)})
     return row
 

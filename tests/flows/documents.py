@@ -26,7 +26,8 @@ REQUEST_FIELDS = """
   amount { amount currency minorUnits formatted } amountPaid { minorUnits } amountDue { minorUnits }
   excess { minorUnits } late { minorUnits }
   contact { id } conversation { id } lastAttempt { status declineCode message }
-  dispute { state amount { minorUnits } reason responseDueAt openedAt closedAt }
+  refunds { id status reason amount { minorUnits } payment { id } }
+  disputes { id state amount { minorUnits } reason responseDueAt openedAt closedAt }
   payments { id kind status amount { minorUnits currency } fee { minorUnits } net { minorUnits } processorKind processorReference }
   availableActions { action resultingStatus }
 """
@@ -39,14 +40,14 @@ SEND_MESSAGE = f"""mutation($input: SendMessageInput!) {{ sendMessage(input: $in
 RESEND = f"""mutation($input: ResendMessageInput!) {{ resendMessage(input: $input) {{
   message {{ id body channelKind deliveryStatus retryOf {{ id }} paymentRequests {{ id status }} }} {ERRORS} }} }}"""
 REFUND = f"""mutation($input: RefundPaymentInput!) {{ refundPayment(input: $input) {{
-  paymentRequest {{ {REQUEST_FIELDS} }} status payment {{ id kind status amount {{ minorUnits }} }}
+  paymentRequest {{ {REQUEST_FIELDS} }} refund {{ id status }} payment {{ id kind status amount {{ minorUnits }} }}
   activityCard {{ id kind status }} message {{ id body channelKind deliveryStatus }} {ERRORS} }} }}"""
 RECORD_OUTSIDE = f"""mutation($input: RecordOutsidePaymentInput!) {{ recordOutsidePayment(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id kind status processorKind processorReference methodSummary note createdAt
   amount {{ minorUnits }} }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
 RESOLVE = f"""mutation($input: ResolveMismatchInput!) {{ resolveMismatch(input: $input) {{
   paymentRequest {{ id status amountPaid {{ minorUnits }} waived {{ minorUnits }} unresolved {{ minorUnits currency }} }}
-  activityCard {{ id kind text }} refundStatus {ERRORS} }} }}"""
+  activityCard {{ id kind text }} refund {{ id status }} {ERRORS} }} }}"""
 UNDO_OUTSIDE = f"""mutation($input: UndoOutsidePaymentInput!) {{ undoOutsidePayment(input: $input) {{
   paymentRequest {{ {REQUEST_FIELDS} }} payment {{ id status }} activityCard {{ id kind status text }} {ERRORS} }} }}"""
 RELEASE = f"""mutation($input: ReleasePaymentLinkInput!) {{ releasePaymentLink(input: $input) {{

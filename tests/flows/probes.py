@@ -37,7 +37,7 @@ from graphql import (
 
 from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
-from models.tables import Message, PaymentRequest
+from models.tables import Message, MoneyFact, PaymentRequest
 from resolvers.assemble import build_schema as build_our_schema
 from services.accounts import accounts, authentication, login, users
 from services.sandbox import channels
@@ -343,6 +343,22 @@ class House:
         return self.team.product
 
 
+async def _parts(house: House, mark: str) -> dict[str, str]:
+    """A refund, a dispute and a file."""
+    charge = await MoneyFact.get(id=row_id(house.ids["payment"]))
+    refund = await factories.refund(charge, status="FAILED", failure_reason=f"Because of {mark}")
+    copied = await PaymentRequest.get(id=row_id(house.requests["copied"]["id"]))
+    dispute = await factories.money_fact(
+        copied, kind="DISPUTE", external_id=f"dp_{mark}", outcome="PENDING", dispute_reason=f"{mark}", inquiry=True
+    )
+    file = await factories.attachment(await Message.get(id=row_id(house.ids["message"])), name=f"{mark}.pdf")
+    return {
+        "refund": public_id("rfd", refund.id),
+        "dispute": public_id("dsp", dispute.id),
+        "attachment": public_id("att", file.id),
+    }
+
+
 async def newcomer(product: Product, name: str) -> Team:
     """Another account on the same server: its owner is signed in, its agent is an API key."""
     email = f"owner-{harness.key()}@example.com"
@@ -439,6 +455,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "card": by_type["ActivityCard"],
         "notification": seen["notifications"]["edges"][0]["node"]["id"],
     }
+    house.ids |= await _parts(house, mark)
     house.cursors = {
         "event": seen["conversation"]["eventCursor"],
         "thread": thread["edges"][0]["cursor"],

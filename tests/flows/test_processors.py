@@ -630,7 +630,7 @@ async def test_yen_have_no_decimals_on_the_way_to_paypal_and_back(paypal_shop: t
     assert request["amount"] == {"amount": "1200", "currency": "JPY", "minorUnits": "1200", "formatted": "¥1,200"}
     assert (request["amountPaid"]["minorUnits"], request["payments"][0]["fee"]["minorUnits"]) == ("1200", "1")
     done = await refund(shop, request, "200")
-    assert (done["userErrors"], done["status"]) == ([], "SUCCEEDED")
+    assert (done["userErrors"], done["refund"]["status"]) == ([], "SUCCEEDED")
     (made,) = desk.paypal.refunds.values()
     assert made["amount"] == {"currency_code": "JPY", "value": "200"}
     assert (await refund(shop, request, "1001"))["userErrors"][0]["code"] == "REFUND_EXCEEDS_PAYMENT"

@@ -135,7 +135,7 @@ async def test_a_whole_refund_is_a_card_live_a_message_and_the_contacts_totals(
         done = await refund(shop, request, tellContactOn=shop.channels["SMS"])
         card = await feed.until("ThreadItemAdded", edge__node__kind="REFUND_ISSUED")
     assert done["userErrors"] == []
-    assert (done["status"], done["payment"]["kind"], done["payment"]["amount"]["minorUnits"]) == (
+    assert (done["refund"]["status"], done["payment"]["kind"], done["payment"]["amount"]["minorUnits"]) == (
         "SUCCEEDED",
         "REFUND",
         "12000",
@@ -177,9 +177,9 @@ async def test_parts_are_given_back_until_nothing_is_left(shop: Team, stripe: St
     maria = await shop.contact()
     request, _ = await paid(shop, stripe, maria)
     first = await refund(shop, request, "20.00")
-    assert (first["status"], first["paymentRequest"]["refundState"]) == ("SUCCEEDED", "PARTIAL")
+    assert (first["refund"]["status"], first["paymentRequest"]["refundState"]) == ("SUCCEEDED", "PARTIAL")
     second = await refund(shop, request, "30.00")
-    assert (second["status"], second["paymentRequest"]["refundState"]) == ("SUCCEEDED", "PARTIAL")
+    assert (second["refund"]["status"], second["paymentRequest"]["refundState"]) == ("SUCCEEDED", "PARTIAL")
     above = await refund(shop, request, "70.01")
     assert above["userErrors"] == [
         {
@@ -245,7 +245,7 @@ async def test_a_refund_that_fails_at_the_bank_gives_the_totals_back(shop: Team,
     text = "A refund of $50.00 for Deep clean failed. The card has expired or was canceled."
     assert (newest["title"], newest["body"]) == ("Refund failed", text)
     again = await refund(shop, request)  # all of it is left again
-    assert (again["status"], again["payment"]["amount"]["minorUnits"]) == ("SUCCEEDED", "12000")
+    assert (again["refund"]["status"], again["payment"]["amount"]["minorUnits"]) == ("SUCCEEDED", "12000")
 
 
 @pytest.mark.parametrize("mode", ["accept_then_500", "drop", "hang"])
@@ -257,7 +257,12 @@ async def test_an_answer_that_is_lost_ends_in_exactly_one_refund(
     request, _ = await paid(shop, stripe, maria)
     stripe.fail_next(mode, match=lambda call: call.path == "/v1/refunds")
     done = await refund(shop, request, "50.00")
-    assert (done["userErrors"], done["status"], done["payment"], done["activityCard"]) == ([], "UNKNOWN", None, None)
+    assert (done["userErrors"], done["refund"]["status"], done["payment"], done["activityCard"]) == (
+        [],
+        "UNKNOWN",
+        None,
+        None,
+    )
     assert (await refund(shop, request, "70.01"))["userErrors"][0]["code"] == "REFUND_EXCEEDS_PAYMENT"
     await Job.filter(kind="refund.settle").update(due_at=datetime.now(UTC))
     now = await until(shop, request, lambda r: r["refundState"] == "PARTIAL")
@@ -316,13 +321,15 @@ async def test_a_dispute_is_opened_and_closed(
 ) -> None:
     maria = await shop.contact()
     request, session = await paid(shop, stripe, maria)
-    assert request["dispute"] is None
+    assert request["disputes"] == []
     await post(shop, stripe, stripe.dispute(session, due_by=datetime(2026, 12, 7, 23, 59, 59, tzinfo=UTC)))
     now = await until(shop, request, lambda r: r["disputeState"] == "NEEDS_RESPONSE")
-    opened_at = now["dispute"].pop("openedAt")
-    assert (now["status"], now["dispute"]) == (
+    (opened,) = now["disputes"]
+    opened_at = opened.pop("openedAt")
+    assert (now["status"], opened) == (
         "PAID",
         {
+            "id": opened["id"],
             "state": "NEEDS_RESPONSE",
             "amount": {"minorUnits": "12000"},
             "reason": "FRAUDULENT",
@@ -336,8 +343,13 @@ async def test_a_dispute_is_opened_and_closed(
         await post(shop, stripe, closed)
     now = await until(shop, request, lambda r: r["disputeState"] == state)
     assert (now["status"], now["amountPaid"]["minorUnits"]) == ("PAID", "12000")
-    ended = now["dispute"]
-    assert (ended["state"], ended["responseDueAt"], ended["openedAt"]) == (state, None, opened_at)
+    (ended,) = now["disputes"]
+    assert (ended["id"], ended["state"], ended["responseDueAt"], ended["openedAt"]) == (
+        opened["id"],
+        state,
+        None,
+        opened_at,
+    )
     assert ended["closedAt"] >= opened_at
     assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "DISPUTE_OPENED", "DISPUTE_CLOSED"]
     texts = [

@@ -91,6 +91,9 @@ NODES = {
     "card": "ActivityCard",
     "notification": "Notification",
     "invitation": "Invitation",
+    "refund": "Refund",
+    "dispute": "Dispute",
+    "attachment": "Attachment",
     "viewer": "Viewer",
     "dashboard": "DashboardFigures",
 }

@@ -42,6 +42,9 @@ async def another_account() -> tuple[Actor, dict[str, str]]:
     request = await factories.payment_request(contact, processor_connection_id=processor.id)
     fact = await factories.money_fact(request)
     message = await factories.message(conversation, channel_connection_id=channel.id)
+    refund = await factories.refund(fact)
+    dispute = await factories.money_fact(request, kind="DISPUTE", external_id="dp_1", outcome="PENDING")
+    file = await factories.attachment(message)
     card = await factories.activity_card(request)
     notification = await factories.notification(user)
     key = await factories.api_key(account, "ptk_somebody_elses_key_0001")
@@ -60,6 +63,9 @@ async def another_account() -> tuple[Actor, dict[str, str]]:
         "pay": public_id("pay", fact.id),
         "ntf": public_id("ntf", notification.id),
         "inv": public_id("inv", (await factories.invitation(account)).id),
+        "rfd": public_id("rfd", refund.id),
+        "dsp": public_id("dsp", dispute.id),
+        "att": public_id("att", file.id),
     }
     actor = Actor(
         account_id=account.id, role="OWNER", user_id=user.id, name=user.name, kind="user", credential="somebody"
@@ -87,6 +93,9 @@ async def test_every_object_is_found_by_its_id_and_by_no_other_account(team: Tea
         "Payment",
         "Notification",
         "Invitation",
+        "Refund",
+        "Dispute",
+        "Attachment",
     ]
     assert await api.one(document, {"ids": list(ids.values())}) == [None] * len(ids)
 

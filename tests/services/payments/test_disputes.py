@@ -60,9 +60,8 @@ async def record_all(world: World, *statements: MoneyStatement) -> list[str]:
 
 async def shown(world: World, request: PaymentRequest) -> payment_views.PaymentView:
     views = await payment_views.payments(world.account.id, [request.id])
-    view = payment_views.newest_dispute(views[request.id])
-    assert view is not None
-    return view
+    disputes = [view for view in views[request.id] if view.kind == "DISPUTE"]
+    return max(disputes, key=lambda view: (view.last_at, view.processor_reference))
 
 
 async def test_the_card_and_its_notice_say_why_and_until_when(world: World) -> None:
