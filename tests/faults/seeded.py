@@ -58,6 +58,7 @@ INBOUND: Final = "tests/services/messaging/test_inbound.py"
 CAPABILITY: Final = "tests/services/connections/test_availability.py"
 COMPOSER: Final = "tests/flows/test_composer.py"
 MEDIA: Final = "tests/integrations/test_media.py"
+REFUND_NODES: Final = "tests/schema/test_refund_nodes.py"
 ACTORS: Final = "tests/schema/test_actors.py"
 ATTACHMENTS: Final = "tests/services/messaging/test_attachments.py"
 SETTINGS_AT_ONCE: Final = "tests/services/connections/test_concurrent_settings.py"
@@ -413,7 +414,7 @@ FAULTS: Final = (
         "refunds",
         "lost-answer-of-a-refund-is-a-failure",
         "services/payments/refund_outcomes.py",
-        "        if error.ambiguous:\n            await Refund",
+        "        if error.ambiguous:\n            await _mark_unknown",
         "        if False:\n            await Refund",
         REFUNDS,
     ),
@@ -1340,5 +1341,39 @@ FAULTS: Final = (
         '"channel_kinds", "tags"]',
         '"channel_kinds"]',
         "tests/services/team/test_tags.py",
+        "file-of-another-account",
+        "resolvers/access/loaders.py",
+        '            f" WHERE {database.OF_ACCOUNT} AND id IN ({database.placeholders(len(ids))})",\n            self._account_id,\n            *ids,\n        )\n        rows = {row.id: row for row in (instance(tables.Attachment',
+        '            f" WHERE ? IS NOT NULL AND id IN ({database.placeholders(len(ids))})",\n            self._account_id,\n            *ids,\n        )\n        rows = {row.id: row for row in (instance(tables.Attachment',
+        REFUND_NODES,
+    ),
+    Fault(
+        "security",
+        "refund-of-another-account",
+        "resolvers/access/loaders.py",
+        (
+            ("row = await self._refund_rows.load(id)", "row = await tables.Refund.get_or_none(id=id)"),
+            (
+                "refund_views.of_requests(self._account_id,",
+                "refund_views.of_requests(\n            (await tables.Refund.filter(payment_request_id__in=request_ids).first() or self.viewer).account_id,",
+            ),
+        ),
+        (REFUND_NODES,),
+    ),
+    _fault(
+        "refunds",
+        "unanswered-refund-shown-twice",
+        "services/payments/refund_views.py",
+        "row.external_id is None and row.status in refund_outcomes.UNDECIDED",
+        "row.external_id is None and row.status not in refund_outcomes.UNDECIDED",
+        REFUND_NODES,
+    ),
+    _fault(
+        "refunds",
+        "lost-answer-not-announced",
+        "services/payments/refund_outcomes.py",
+        "            announce(changed, request)\n\n\ndef announce",
+        "            pass\n\n\ndef announce",
+        "tests/flows/test_refunds.py",
     ),
 )

@@ -107,7 +107,7 @@ _ITEM = """
     ... on Message { direction body deliveryStatus }
     ... on ActivityCard { kind status paymentRequest { id status } } } } }
   ... on PaymentRequestUpdated { cursor paymentRequestEdge { cursor } previousStatus card { id kind }
-    paymentRequest { id status version amountPaid { minorUnits } deliveryState } }
+    paymentRequest { id status version amountPaid { minorUnits } deliveryState refunds { id status } } }
   ... on MessageUpdated { cursor conversation { id } message { id deliveryStatus } }
   ... on ContactUpdated { cursor contact { id paymentSummary { paid { minorUnits } outstanding { minorUnits } } } }
 """

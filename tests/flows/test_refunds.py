@@ -256,7 +256,14 @@ async def test_an_answer_that_is_lost_ends_in_exactly_one_refund(
     maria = await shop.contact()
     request, _ = await paid(shop, stripe, maria)
     stripe.fail_next(mode, match=lambda call: call.path == "/v1/refunds")
-    done = await refund(shop, request, "50.00")
+    async with shop.inbox() as feed:
+        await opened(feed)
+        done = await refund(shop, request, "50.00")
+        seen = [(await feed.until("PaymentRequestUpdated"))["paymentRequest"]["refunds"][0] for _ in range(2)]
+    # An open inbox sees the same object change; it is read again by its id.
+    assert seen[-1] == {"id": done["refund"]["id"], "status": "UNKNOWN"}
+    read_again = "query($id: ID!) { node(id: $id) { ... on Refund { id status } } }"
+    assert await shop.product.one(read_again, {"id": done["refund"]["id"]}, token=shop.agent) == done["refund"]
     assert (done["userErrors"], done["refund"]["status"], done["payment"], done["activityCard"]) == (
         [],
         "UNKNOWN",
@@ -271,6 +278,7 @@ async def test_an_answer_that_is_lost_ends_in_exactly_one_refund(
     asked = [c.headers["idempotency-key"] for c in stripe.calls if (c.method, c.path) == ("POST", "/v1/refunds")]
     assert len(set(asked)) == 1
     assert (await Refund.get()).status == "SUCCEEDED"
+    assert [(r["id"], r["status"]) for r in now["refunds"]] == [(done["refund"]["id"], "SUCCEEDED")]
     assert await kinds(shop, maria) == ["PAYMENT_REQUEST", "PAYMENT_RECEIVED", "REFUND_ISSUED"]
 
 
