@@ -24,6 +24,7 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLSchema,
+    GraphQLUnionType,
     build_schema,
     get_named_type,
     is_abstract_type,
@@ -147,6 +148,11 @@ def selection(
     the same name and another type cannot be selected beside them. `fragments`: takes the selections of objects, by name.
     """
     named = get_named_type(kind)
+    if isinstance(named, GraphQLUnionType) and depth == 0:
+        parts = [f"... on {member.name} {{ {'id ' * ('id' in member.fields)}name }}" for member in named.types]
+        for member in named.types:
+            seen(member.name, "name")
+        return "__typename " + " ".join(parts)
     if is_abstract_type(named):
         taken: dict[str, GraphQLField] = {}
         parts = []
