@@ -1341,10 +1341,13 @@ FAULTS: Final = (
         '"channel_kinds", "tags"]',
         '"channel_kinds"]',
         "tests/services/team/test_tags.py",
+    ),
+    _fault(
+        "security",
         "file-of-another-account",
         "resolvers/access/loaders.py",
-        '            f" WHERE {database.OF_ACCOUNT} AND id IN ({database.placeholders(len(ids))})",\n            self._account_id,\n            *ids,\n        )\n        rows = {row.id: row for row in (instance(tables.Attachment',
-        '            f" WHERE ? IS NOT NULL AND id IN ({database.placeholders(len(ids))})",\n            self._account_id,\n            *ids,\n        )\n        rows = {row.id: row for row in (instance(tables.Attachment',
+        '(only constants are put in)\n            f" WHERE {database.OF_ACCOUNT} AND id IN',
+        '(only constants are put in)\n            f" WHERE ? IS NOT NULL AND id IN',
         REFUND_NODES,
     ),
     Fault(
@@ -1355,7 +1358,8 @@ FAULTS: Final = (
             ("row = await self._refund_rows.load(id)", "row = await tables.Refund.get_or_none(id=id)"),
             (
                 "refund_views.of_requests(self._account_id,",
-                "refund_views.of_requests(\n            (await tables.Refund.filter(payment_request_id__in=request_ids).first() or self.viewer).account_id,",
+                "refund_views.of_requests(\n            (await tables.Refund.filter(payment_request_id__in=request_ids).get())"
+                ".account_id,",
             ),
         ),
         (REFUND_NODES,),

@@ -89,7 +89,7 @@ class Generated:
 
     def _arguments(self, name: str, takes: set[str]) -> str:
         given = []
-        if name in self.ids:
+        if name in self.ids and "id" in takes:
             id = self.chance.choice(self.ids[name])
             given.append(
                 f"id: {self._variable('ID!', id) if self.chance.random() < 0.7 else orjson.dumps(id).decode()}"
