@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias, Union, cast
+from typing import TYPE_CHECKING, Annotated, TypeAlias, Union, cast, overload
 
 import strawberry
 from strawberry.types.lazy_type import LazyType
@@ -33,5 +33,9 @@ else:
     ]
 
 
+@overload
+async def actor_of(info: Info, ref: ActorRef) -> Actor: ...
+@overload
+async def actor_of(info: Info, ref: ActorRef | None) -> Actor | None: ...
 async def actor_of(info: Info, ref: ActorRef | None) -> Actor | None:
     return cast("Actor", await info.context.reads.actor_node(ref)) if ref is not None else None

@@ -245,9 +245,7 @@ class PaymentRequest(Node):
 
     @field("Who made it.")
     async def created_by(self, info: Info) -> Actor:
-        found = await actor_of(info, actors.of_creation(self.row.created_by, self.row.created_by_id))
-        assert found is not None  # noqa: S101 (for mypy)
-        return found
+        return await actor_of(info, actors.of_creation(self.row.created_by, self.row.created_by_id))
 
     @field("Who voided it, or asked to (voidPending); null: it is not void.")
     async def voided_by(self, info: Info) -> Actor | None:

@@ -129,9 +129,9 @@ class Message(ThreadItem):
         )
 
     @field(
-        "Who wrote it: the contact, a user, an API key, or an inbox or a part of the system by its name; null: not known."
+        "Who wrote it: the contact, a user, an API key, or a part of the system, such as the channel's own inbox, by its name."
     )
-    async def author(self, info: Info) -> Actor | None:
+    async def author(self, info: Info) -> Actor:
         row = self.row
         by = actors.of_message(row.author, row.author_id, row.author_name, row.direction, row.contact_id)
         return await actor_of(info, by)
@@ -249,10 +249,7 @@ class Note(ThreadItem):
 
     @field("Who wrote it.")
     async def author(self, info: Info) -> Actor:
-        found = await actor_of(info, actors.parse(self.row.author))
-        if found is None:
-            raise RuntimeError("a note without its author")
-        return found
+        return await actor_of(info, actors.parse(self.row.author))
 
     @field("The users whom it mentions; each got a notification.")
     async def mentions(self, info: Info) -> list[User]:

@@ -71,14 +71,10 @@ def of_card(actor: str | None, actor_id: Any) -> ActorRef | None:
 
 def of_message(
     author: str | None, author_id: Any, author_name: str | None, direction: str, contact_id: Any
-) -> ActorRef | None:
-    """None: not known."""
+) -> ActorRef:
     if direction == "INBOUND":
         return contact(to_uuid(contact_id))
-    found = _stored_or_user(author, author_id)
-    if found is None and author_name:
-        return ActorRef("SYSTEM", name=author_name)
-    return found
+    return _stored_or_user(author, author_id) or ActorRef("SYSTEM", name=author_name or UNKNOWN_NAME)
 
 
 def of_creation(created_by: str | None, created_by_id: Any) -> ActorRef:

@@ -87,7 +87,7 @@ async def test_the_authors_of_a_thread(team: Team, api: Api) -> None:
         "inbox": system("Meta inbox"),
         "old user": user(team.owner),
         "old key": system("Old shop"),
-        "unknown": None,
+        "unknown": system("Unknown"),
     }
 
 

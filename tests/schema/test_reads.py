@@ -642,7 +642,7 @@ async def test_a_message_that_is_being_sent_is_queued_for_clients(team: Team, ap
             "deliveryStatus": "FAILED",
             "errorCode": "30006",
             "failureReason": "Landline",
-            "author": None,
+            "author": {"__typename": "SystemActor", "name": "Unknown"},
             "channel": {"id": numbers[0]},
             "retryOf": None,
             "paymentRequests": [],
