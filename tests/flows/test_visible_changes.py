@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from graphql import GraphQLInterfaceType, GraphQLObjectType, get_named_type, is_required_argument
+from graphql import GraphQLInterfaceType, GraphQLObjectType, GraphQLUnionType, get_named_type, is_required_argument
 
 from models import database
 from models.ids import PREFIXES, public_id
@@ -80,7 +80,10 @@ def fields_of(kind: str) -> str:
         child = get_named_type(one.type)
         if name in PASSED_OVER or any(is_required_argument(given) for given in one.args.values()):
             continue
-        if isinstance(child, GraphQLObjectType | GraphQLInterfaceType):
+        if isinstance(child, GraphQLUnionType):
+            nodes = any("id" in member.fields for member in child.types)
+            found.append(f"{name} {{ __typename {'... on Node { id }' if nodes else ''} }}")
+        elif isinstance(child, GraphQLObjectType | GraphQLInterfaceType):
             if child.name.endswith("Connection"):
                 continue
             found.append(f"{name} {{ {'id' if 'id' in child.fields else fields_of(child.name)} }}")
