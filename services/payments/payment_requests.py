@@ -215,8 +215,9 @@ async def _store(actor: Actor, checked: _CheckedInput, save: idempotency.Save) -
         )
         request.fold()
         await rows.add([request])
-        await contact_totals.update(actor.account_id, contact.id)
         changed.request_event("created", request, previous_status=None, facets=())
+        if await contact_totals.update(actor.account_id, contact.id):  # its first request in this currency
+            changed.event("contact.updated", conversation_id=conversation.id, contact_id=contact.id)
         await save({"payment_request": str(request.id)})
     return request
 

@@ -126,12 +126,12 @@ async def lock_contact(account_id: UUID, contact_id: UUID) -> Contact:
     return row
 
 
-async def update(account_id: UUID, contact_id: UUID) -> None:
-    """Recompute and store the totals; the caller holds the contact's lock."""
-    await update_locked(await merged_rows.contact_of(account_id, contact_id))
+async def update(account_id: UUID, contact_id: UUID) -> bool:
+    """Recompute and store the totals; the caller holds the contact's lock. Returns whether they changed."""
+    return await update_locked(await merged_rows.contact_of(account_id, contact_id))
 
 
-async def update_locked(contact: Contact) -> None:
+async def update_locked(contact: Contact) -> bool:
     """As `update`, of the row that `lock_contact` returned."""
     account_id, ids = contact.account_id, merged_rows.ids_of(contact)
     contact_id = ids[0]
@@ -139,6 +139,7 @@ async def update_locked(contact: Contact) -> None:
     totals, (found,) = await _compute_totals(account_id, ids, summaries)
     known = [rows.from_record(ContactSummary, record) for record in found]
     stored = {(row.currency, row.test_mode): row for row in known}
+    changed = False
     for (currency, test_mode), entry in (dict.fromkeys(stored, ZERO) | totals).items():
         row = stored.get((currency, test_mode))
         if row is None:
@@ -151,6 +152,9 @@ async def update_locked(contact: Contact) -> None:
                 **entry,
             )
             await rows.add([row])
+            changed = True
         elif any(getattr(row, name) != value for name, value in entry.items()):
             row.update_from_dict(entry)
             await rows.update(row, tuple(entry))
+            changed = True
+    return changed

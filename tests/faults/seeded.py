@@ -60,6 +60,7 @@ COMPOSER: Final = "tests/flows/test_composer.py"
 MEDIA: Final = "tests/integrations/test_media.py"
 REFUND_NODES: Final = "tests/schema/test_refund_nodes.py"
 ACTORS: Final = "tests/schema/test_actors.py"
+EVENTS_OF_API: Final = "tests/schema/test_events.py"
 ATTACHMENTS: Final = "tests/services/messaging/test_attachments.py"
 SETTINGS_AT_ONCE: Final = "tests/services/connections/test_concurrent_settings.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
@@ -1379,5 +1380,37 @@ FAULTS: Final = (
         "            announce(changed, request)\n\n\ndef announce",
         "            pass\n\n\ndef announce",
         "tests/flows/test_refunds.py",
+    ),
+    _fault(
+        "log",
+        "new-currency-without-the-contact",
+        "services/payments/payment_requests.py",
+        "        if await contact_totals.update(actor.account_id, contact.id):  # its first request in this currency\n",
+        "        if not await contact_totals.update(actor.account_id, contact.id) and False:\n",
+        EVENTS_OF_API,
+    ),
+    _fault(
+        "log",
+        "every-request-is-new",
+        "resolvers/subscription.py",
+        "new_row=event.payment_request_id if previous is None else None",
+        "new_row=event.payment_request_id",
+        EVENTS_OF_API,
+    ),
+    _fault(
+        "log",
+        "entries-without-an-actor",
+        "services/core/unit_of_work.py",
+        "actor=by, **pending.fields",
+        "actor=None, **pending.fields",
+        EVENTS_OF_API,
+    ),
+    _fault(
+        "log",
+        "status-is-never-a-facet",
+        "services/core/unit_of_work.py",
+        "names = {*facets, Facet.STATUS} if previous_status != request.status else facets",
+        "names = {*facets}",
+        EVENTS_OF_API,
     ),
 )

@@ -8,11 +8,13 @@ import pytest
 
 from models import tables
 from models.ids import public_id
-from schema.events import EventCause
+from models.ledger import Facet
+from schema.events import EventCause, PaymentRequestFacet
 from schema.scalars import time_text
 from services.core import actors
 from services.core.unit_of_work import change
 from services.messaging import contacts, conversations
+from services.payments import payment_requests, voids
 from services.thread import notifications
 from tests import factories
 from tests.schema.conftest import Api, event, statements
@@ -58,11 +60,62 @@ async def test_an_events_edge_is_the_one_of_the_list(team: Team, api: Api) -> No
     assert row["preview"] == edges[-1]["node"]["text"]
 
 
+async def test_a_first_request_in_a_currency_updates_the_contacts_totals(team: Team, api: Api) -> None:
+    async with api.subscribe(INBOX) as stream:
+        await event(stream)
+        for number, currency in enumerate(("USD", "USD", "JPY")):
+            await payment_requests.create(
+                team.agent,
+                contact_id=team.contact.id,
+                product_name="Clean",
+                amount="10",
+                currency=currency,
+                idempotency_key=f"key-number-{number}",
+            )
+        seen = [(await event(stream))["__typename"] for _ in range(5)]
+    assert seen == ["PaymentRequestUpdated", "ContactUpdated"] + ["PaymentRequestUpdated"] * 2 + ["ContactUpdated"]
+
+
+FACETS = """subscription { inboxEvents { __typename ... on PaymentRequestUpdated { previousStatus changed } } }"""
+
+
+async def test_an_event_names_what_has_changed(team: Team, api: Api) -> None:
+    async def facets(stream: Any) -> list[str]:
+        found: dict[str, Any] = {}
+        while found.get("__typename") != "PaymentRequestUpdated":
+            found = await event(stream)
+        return list(found["changed"])
+
+    async with api.subscribe(FACETS) as stream:
+        await event(stream)
+        request = await create(team)
+        assert await facets(stream) == ["STATUS"]
+        await send(team, request)
+        assert await facets(stream) == ["STATUS", "DELIVERY"]
+        await payment_requests.record_link_copied(team.agent, request.id)
+        assert await facets(stream) == ["DELIVERY"]
+        await voids.void(team.agent, payment_request_id=request.id)
+        assert await facets(stream) == ["VOID"]  # pending
+        assert await facets(stream) == ["STATUS", "VOID"]
+        logged = await tables.PaymentRequest.get(id=request.id)
+        async with change(team.account.id) as changed:
+            changed.event("payment_request.updated", payment_request_id=logged.id, data={"previous_status": "VOID"})
+            later = {"previous_status": "VOID", "changed": ["VIEWS", "COLOR"]}
+            changed.event("payment_request.updated", payment_request_id=logged.id, data=later)
+        assert await facets(stream) == list(PaymentRequestFacet.__members__)  # of an older version
+        assert await facets(stream) == ["VIEWS"]  # of a newer one
+
+
+def test_the_facets_of_the_api_are_those_of_the_log() -> None:
+    assert list(PaymentRequestFacet.__members__) == [facet.value for facet in Facet]
+
+
 async def test_only_a_new_request_has_an_edge(team: Team, api: Api) -> None:
     async with api.subscribe(INBOX) as stream:
         await event(stream)
         request = await create(team)
         assert (await event(stream))["paymentRequestEdge"] is not None
+        assert (await event(stream))["__typename"] == "ContactUpdated"  # its first in this currency
         for _ in range(2):
             async with change(team.account.id) as changed:
                 changed.request_event("updated", request, previous_status="DRAFT", facets=())
