@@ -148,6 +148,10 @@ class Settings(BaseSettings):
     invitation_limit: str = Field(
         default="100/day", description="Invitations of one account, repeated ones included: each sends an email."
     )
+    reset_limit: str = Field(
+        default="3/hour",
+        description="Emails with a link to reset a password, or to confirm a new address, per address.",
+    )
     smtp_host: str = Field(
         default="",
         description="Mail server of this installation, for invitations and password resets. Without one, inviteUser returns the link"

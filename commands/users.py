@@ -80,6 +80,43 @@ def user_add(account_id: str | None, email: str, name: str, role: str, generate:
         click.echo(f"password  {password}")
 
 
+@user.command("invite")
+@_of_account
+@click.option("--email", required=True, help="The address to sign in with.")
+@click.option("--name", help="The person's name. Default: the person gives it.")
+@click.option("--role", type=ROLE, default="AGENT", show_default=True, help="What the person may do.")
+def user_invite(account_id: str | None, email: str, name: str | None, role: str) -> None:
+    """Invite a user. Prints the link, unless SMTP_HOST is set: then a job emails it."""
+    settings = load_settings()
+
+    async def work() -> str | None:
+        from services.team import invitations
+
+        async with services_open(settings):
+            invited = await invitations.invite(await _actor_of(account_id), email=email, name=name, role=role)
+            return invited.link
+
+    click.echo(run(work()) or f"The link goes to {email} by email.")
+
+
+@user.command("reset-link")
+@_of_account
+@click.argument("email")
+def user_reset_link(account_id: str | None, email: str) -> None:
+    """Print a link to choose a new password; it works once, for an hour."""
+    settings = load_settings()
+
+    async def work() -> str:
+        from services.accounts import users
+        from services.team import passwords
+
+        async with services_open(settings):
+            actor = await _actor_of(account_id)
+            return await passwords.reset_link(actor, (await users.find(actor, email)).id)
+
+    click.echo(run(work()))
+
+
 @user.command("list")
 @_of_account
 def user_list(account_id: str | None) -> None:

@@ -272,6 +272,12 @@ class LastOwner(Refusal):
     code = "LAST_OWNER"
 
 
+class MailNotConfigured(Refusal):
+    """This installation sends no emails: its operator makes links with `cli.py user reset-link`."""
+
+    code = "MAIL_NOT_CONFIGURED"
+
+
 class LinkInvalid(Refusal):
     """This link is not valid, or no longer: ask for a new one."""
 

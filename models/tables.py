@@ -173,6 +173,21 @@ class Invitation(TenantRow):
         indexes = (("account_id", "id"),)
 
 
+class UserToken(TenantRow):
+    """Of a link in an email; only the token's SHA-256 is stored, and using it deletes the row."""
+
+    user_id = fields.UUIDField()
+    purpose = fields.CharField(max_length=16)
+    token_hash = fields.CharField(max_length=64, unique=True)
+    email = fields.CharField(max_length=254, null=True)  # the new address
+    expires_at = fields.DatetimeField()
+    created_at = fields.DatetimeField(auto_now_add=True)
+
+    class Meta:
+        table = "user_token"
+        unique_together = (("user_id", "purpose"),)
+
+
 class ApiKey(TenantRow):
     """Only the key's SHA-256 is stored."""
 

@@ -32,7 +32,10 @@ SHARING = Sharing(
 )
 
 # Allowed once per operation: a password hash takes 150 ms, refreshSession a row lock, and most of these need no credential.
-ONCE = frozenset({"signIn", "refreshSession", "acceptInvitation"})
+ONCE = frozenset(
+    {"signIn", "refreshSession", "acceptInvitation", "changePassword", "requestPasswordReset", "resetPassword"}
+    | {"requestEmailChange", "confirmEmailChange"}
+)
 
 
 def build_schema(

@@ -13,6 +13,7 @@ from resolvers.mutations.notifications import NotificationMutations
 from resolvers.mutations.payment_requests import PaymentRequestMutations
 from resolvers.mutations.payments import PaymentMutations
 from resolvers.mutations.processors import ProcessorMutations
+from resolvers.mutations.profile import ProfileMutations
 from resolvers.mutations.sign_in import SignInMutations
 from resolvers.mutations.team import TeamMutations
 
@@ -33,5 +34,6 @@ class Mutation(
     ChannelMutations,
     NotificationMutations,
     TeamMutations,
+    ProfileMutations,
 ):
     pass

@@ -53,3 +53,32 @@ class DisableUserPayload(MutationPayload):
 @strawberry.type(description="Answer of enableUser.")
 class EnableUserPayload(MutationPayload):
     user: User | None = strawberry.field(default=None, description="The user. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of changePassword.")
+class ChangePasswordPayload(MutationPayload):
+    user: User | None = strawberry.field(default=None, description="The viewer. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of requestPasswordReset.")
+class RequestPasswordResetPayload(MutationPayload):
+    requested: bool = strawberry.field(
+        default=False, description="True, whether or not the address has a user; false when refused."
+    )
+
+
+@strawberry.type(description="Answer of resetPassword.")
+class ResetPasswordPayload(MutationPayload):
+    password_reset: bool = strawberry.field(
+        default=False, description="Whether the new password holds; sign in with it."
+    )
+
+
+@strawberry.type(description="Answer of requestEmailChange.")
+class RequestEmailChangePayload(MutationPayload):
+    requested: bool = strawberry.field(default=False, description="Whether a link goes to the new address.")
+
+
+@strawberry.type(description="Answer of confirmEmailChange.")
+class ConfirmEmailChangePayload(MutationPayload):
+    confirmed: bool = strawberry.field(default=False, description="Whether the user has the new address.")

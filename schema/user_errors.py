@@ -12,7 +12,8 @@ from models.money import Money as Amount
 from schema.account import SendingHelp
 from schema.context import Info
 from schema.describe import field as described
-from schema.scalars import Money, Node, UserErrorCode, money
+from schema.error_codes import UserErrorCode
+from schema.scalars import Money, Node, money
 
 
 @strawberry.interface(

@@ -75,6 +75,17 @@ async def api_key(of: tables.Account, token: str, **overrides: Any) -> tables.Ap
     return await tables.ApiKey.create(**values | overrides)
 
 
+async def user_token(of: tables.User, purpose: str, **overrides: Any) -> tables.UserToken:
+    values: dict[str, Any] = {
+        "account_id": of.account_id,
+        "user_id": of.id,
+        "purpose": purpose,
+        "token_hash": vault.digest(f"token {next(_numbers)}"),
+        "expires_at": datetime.now(UTC) + timedelta(hours=1),
+    }
+    return await tables.UserToken.create(**values | overrides)
+
+
 async def invitation(of: tables.Account, **overrides: Any) -> tables.Invitation:
     n = next(_numbers)
     values: dict[str, Any] = {

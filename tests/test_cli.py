@@ -102,12 +102,18 @@ def test_users_are_added_listed_changed_and_disabled(tmp_path: Path) -> None:
     assert type_in(tmp_path, "long-enough-3\n", "user", "password", "ana@acme.test").returncode == 0
     assert query(tmp_path, "SELECT password_hash FROM user_account WHERE email = 'ana@acme.test'") != hashes
     last = run(tmp_path, "user", "disable", "olga@acme.test")
-    sentence = "Error: This is the account's last active OWNER; make another user OWNER first. (role)\n"
+    sentence = "Error: This is the account's last active OWNER; make another user OWNER first. (id)\n"
     assert (last.returncode, last.stderr) == (1, sentence)
     short = type_in(tmp_path, "\n", "user", "password", "ana@acme.test")
     assert (short.returncode, short.stderr) == (1, "Error: Use 10 to 256 characters. (password)\n")
     unknown = run(tmp_path, "user", "role", "nobody@acme.test", "OWNER")
     assert unknown.stderr == "Error: No user of this account has this address. (email)\n"
+    link = run(tmp_path, "user", "reset-link", "ana@acme.test").stdout
+    assert link.startswith("http://localhost:8000/reset-password#")
+    assert link.strip().partition("#")[2] not in str(query(tmp_path, "SELECT * FROM user_token"))
+    invited = run(tmp_path, "user", "invite", "--email", "cem@acme.test").stdout
+    assert invited.startswith("http://localhost:8000/join#")
+    assert query(tmp_path, "SELECT email, role, invited_by_id FROM invitation") == [("cem@acme.test", "AGENT", None)]
     assert run(tmp_path, "user", "list").stdout.splitlines() == [
         "ana@acme.test  ADMIN  active  Ana",
         "b@acme.test  VIEWER  active  Bo",

@@ -32,6 +32,8 @@ BODY_LIMITS: Final = (
     ("/p/", 4 * 1024),
     ("/unsubscribe/", 4 * 1024),
     ("/join", 4 * 1024),
+    ("/reset-password", 4 * 1024),
+    ("/confirm-email", 4 * 1024),
     ("/widget/", 32 * 1024),
     ("/demo/", 16 * 1024),
     ("/sandbox/pay/", 4 * 1024),

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from models.errors import Invalid, RateLimited, Refusal
 from services.accounts import accounts, login
-from services.team import invitations
+from services.team import email_changes, invitations, passwords
 from settings import Settings
 from web.checkout import same_origin
 from web.pages import error_page, render
@@ -39,6 +39,37 @@ async def accept(request: Request) -> Response:
     except Refusal as refusal:
         return _page("join.html", form, refusal)
     return _done(request, "Welcome", "You can sign in now with your email address and the password that you chose.")
+
+
+async def choose(request: Request) -> Response:
+    return _page("reset_password.html")
+
+
+async def reset(request: Request) -> Response:
+    if not same_origin(request):
+        return error_page(403)
+    form = await _form(request)
+    try:
+        _require_same(form)
+        await passwords.reset(_token(form), form.get("password", ""), client_address=_address(request))
+    except Refusal as refusal:
+        return _page("reset_password.html", form, refusal)
+    return _done(request, "Your password is changed", "All devices are signed out. Sign in with the new password.")
+
+
+async def look(request: Request) -> Response:
+    return _page("confirm_email.html")
+
+
+async def confirm(request: Request) -> Response:
+    if not same_origin(request):
+        return error_page(403)
+    form = await _form(request)
+    try:
+        await email_changes.confirm(_token(form), client_address=_address(request))
+    except Refusal as refusal:
+        return _page("confirm_email.html", form, refusal)
+    return _done(request, "Your email address is changed", "Sign in with the new address from now on.")
 
 
 def _require_same(form: dict[str, str]) -> None:
@@ -89,4 +120,8 @@ def _done(request: Request, title: str, text: str) -> Response:
 routes: Final = [
     Route(f"/{invitations.PAGE}", join, methods=["GET"]),
     Route(f"/{invitations.PAGE}", accept, methods=["POST"]),
+    Route(f"/{passwords.PAGE}", choose, methods=["GET"]),
+    Route(f"/{passwords.PAGE}", reset, methods=["POST"]),
+    Route(f"/{email_changes.PAGE}", look, methods=["GET"]),
+    Route(f"/{email_changes.PAGE}", confirm, methods=["POST"]),
 ]

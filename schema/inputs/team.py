@@ -9,12 +9,13 @@ from schema.inputs.descriptions import OPTIONAL_KEY
 from schema.scalars import Role
 from services.accounts import accounts, login
 from services.core import validation
-from services.team import invitations
+from services.team import invitations, user_tokens
 
 NEW_PASSWORD = limited(f"The password: at least {accounts.PASSWORD_LEAST} characters.", login.PASSWORD_LIMIT)
 
 _USER = "The user."
 _INVITATION = "The invitation."
+_FROM_LINK = "What follows # in the link."
 
 
 @strawberry.input(description="Whom to invite.")
@@ -42,12 +43,40 @@ class RevokeInvitationInput:
 
 @strawberry.input(description="What the invited person gives.")
 class AcceptInvitationInput:
-    token: str = strawberry.field(description=limited("What follows # in the link.", invitations.TOKEN_LIMIT))
+    token: str = strawberry.field(description=limited(_FROM_LINK, invitations.TOKEN_LIMIT))
     name: str | None = strawberry.field(
         default=None,
         description=limited("The person's name; left out: the one of the invitation.", accounts.NAME_LIMIT),
     )
     password: str = strawberry.field(description=NEW_PASSWORD)
+
+
+@strawberry.input(description="The viewer's old and new password.")
+class ChangePasswordInput:
+    current_password: str = strawberry.field(description=limited("The current password.", login.PASSWORD_LIMIT))
+    new_password: str = strawberry.field(description=NEW_PASSWORD)
+
+
+@strawberry.input(description="Who has lost the password.")
+class RequestPasswordResetInput:
+    email: str = strawberry.field(description=limited("The user's email address.", validation.EMAIL_LIMIT))
+
+
+@strawberry.input(description="The new password.")
+class ResetPasswordInput:
+    token: str = strawberry.field(description=limited(_FROM_LINK, user_tokens.TOKEN_LIMIT))
+    password: str = strawberry.field(description=NEW_PASSWORD)
+
+
+@strawberry.input(description="The viewer's new email address.")
+class RequestEmailChangeInput:
+    email: str = strawberry.field(description=limited("The new address.", validation.EMAIL_LIMIT))
+    password: str = strawberry.field(description=limited("The current password.", login.PASSWORD_LIMIT))
+
+
+@strawberry.input(description="The confirmation of a new email address.")
+class ConfirmEmailChangeInput:
+    token: str = strawberry.field(description=limited(_FROM_LINK, user_tokens.TOKEN_LIMIT))
 
 
 @strawberry.input(description="What to change about a user; fields left out stay.")

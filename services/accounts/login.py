@@ -101,6 +101,14 @@ async def sign_in(email: str, password: str, *, client_address: str | None) -> T
         return await sessions.issue(fresh, uuid4())
 
 
+async def matches(user: User, password: str, *, client_address: str | None) -> bool:
+    """Whether it is the user's password; counted like a sign-in. Raises: RateLimited."""
+    known = await _admit(digest(user.email), network_of(client_address or ""))
+    threads = _threads if known else _unknown_threads
+    given = password[:PASSWORD_LIMIT]
+    return await asyncio.get_running_loop().run_in_executor(threads, _matches, user.password_hash, given)
+
+
 async def _hit(attempts: _Limits, used: Sequence[Limit]) -> bool:
     return all([await attempts.counts.hit(limit, *key) for limit, key in used])
 

@@ -92,6 +92,12 @@ async def revoke_all(user_id: UUID) -> None:
     await RefreshToken.filter(user_id=user_id, revoked_at=None).update(revoked_at=datetime.now(UTC))
 
 
+async def revoke_others(user_id: UUID, family_id: UUID) -> None:
+    """End all sessions but one. Call inside a transaction that holds the user's row."""
+    others = RefreshToken.filter(user_id=user_id, revoked_at=None).exclude(family_id=family_id)
+    await others.update(revoked_at=datetime.now(UTC))
+
+
 async def issue(user: User, family_id: UUID) -> Tokens:
     import jwt  # loads 2 MB: with the first sign-in
 

@@ -15,7 +15,7 @@ from tortoise.exceptions import IntegrityError
 
 from models.errors import AlreadyUsed, Invalid, LastOwner, NotFound, Refusals
 from models.ids import public_id, uuid7
-from models.tables import Account, Invitation, User
+from models.tables import Account, Invitation, User, UserToken
 from services.accounts import accounts, credential_cache, sessions
 from services.core import audit_log, jobs, validation
 from services.core.permissions import ROLES, Actor, allows, invites
@@ -84,6 +84,7 @@ async def disable(actor: Actor, user_id: UUID) -> User:
             await _require_other_owner(user, field="id")
             await User.filter(id=user.id).update(disabled_at=datetime.now(UTC))
             await sessions.revoke_all(user.id)
+            await drop_links(user.id)
             await record(changed, actor, user, "user.disabled")
             given = {"user_id": str(user.id)}
             await jobs.enqueue(
@@ -109,8 +110,14 @@ async def set_password(actor: Actor, user_id: UUID, password: str) -> User:
     async with _changing(actor, user_id) as (changed, user):
         await User.filter(id=user.id).update(password_hash=hashed)
         await sessions.revoke_all(user.id)
+        await drop_links(user.id)
         await record(changed, actor, user, "user.password_changed")
     return await User.get(id=user_id)
+
+
+async def drop_links(user_id: UUID) -> None:
+    """End open links of password resets and new addresses."""
+    await UserToken.filter(user_id=user_id).delete()
 
 
 async def record(changed: Change, actor: Actor, user: User, action: str, detail: dict[str, str] | None = None) -> None:

@@ -34,6 +34,7 @@ class WidgetLimits:
 class TeamLimits:
     tokens_per_address: str
     invitations: str
+    mails_per_address: str
     redis: str
 
 
@@ -83,6 +84,7 @@ class Configuration:
             team_limits=TeamLimits(
                 tokens_per_address=settings.token_limit,
                 invitations=settings.invitation_limit,
+                mails_per_address=settings.reset_limit,
                 redis=settings.limits_redis,
             ),
             mail_server=_mail_server(settings),

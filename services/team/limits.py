@@ -8,6 +8,7 @@ from uuid import UUID
 import limits
 
 from models.errors import RateLimited
+from models.vault import digest
 from services.core.configuration import Derived, TeamLimits
 from services.core.rate_limits import Limit, MovingWindows, network_of, site_of
 
@@ -21,6 +22,7 @@ class _Limits:
             self.tokens.amount * SITE_TIMES, self.tokens.multiples, self.tokens.namespace
         )
         self.invitations = limits.parse(settings.invitations)
+        self.mails = limits.parse(settings.mails_per_address)
         self.counts = MovingWindows(settings.redis)
 
 
@@ -47,6 +49,17 @@ async def admit_invitation(account_id: UUID) -> None:
     """Raises: RateLimited."""
     limited = _limits.get()
     await _admit(limited, [(limited.invitations, ("invitation", str(account_id)))])
+
+
+async def admits_mail_to(address: str) -> bool:
+    limited = _limits.get()
+    return await limited.counts.hit(limited.mails, "mail", digest(address))
+
+
+async def admit_mail_to(address: str) -> None:
+    """Raises: RateLimited."""
+    limited = _limits.get()
+    await _admit(limited, [(limited.mails, ("mail", digest(address)))])
 
 
 async def _admit(limited: _Limits, used: list[Limit]) -> None:

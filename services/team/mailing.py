@@ -11,6 +11,7 @@ import structlog
 
 from integrations import operator_mail
 from integrations.operator_mail import Mail, MailRefused
+from models.errors import MailNotConfigured
 from services.core import jobs
 from services.core.configuration import current
 
@@ -24,9 +25,9 @@ ATTEMPTS: Final = 8
 class Kind:
     """A kind of email. `compose`: None if the email is no longer wanted."""
 
-    compose: Callable[[dict[str, Any], str], Awaitable[Mail | None]]  # of the payload and the token
-    sent: Callable[[dict[str, Any], str], Awaitable[None]]
-    failed: Callable[[dict[str, Any], str], Awaitable[None]]
+    compose: Callable[[dict[str, Any], str], Awaitable[Mail | None]]  # of the payload and the job's secret
+    sent: Callable[[dict[str, Any], str], Awaitable[None]] | None = None
+    failed: Callable[[dict[str, Any], str], Awaitable[None]] | None = None
 
 
 kinds: dict[str, Kind] = {}
@@ -34,6 +35,12 @@ kinds: dict[str, Kind] = {}
 
 def available() -> bool:
     return current().mail_server is not None
+
+
+def require() -> None:
+    """Raises: MailNotConfigured."""
+    if not available():
+        raise MailNotConfigured
 
 
 def page_url(page: str, token: str) -> str:
@@ -48,7 +55,8 @@ async def enqueue(kind: str, payload: dict[str, str], *, account_id: UUID, token
 
 
 async def _on_dead(job: jobs.JobContext, error: str) -> None:
-    await kinds[job.payload["kind"]].failed(job.payload, job.secret)
+    if (failed := kinds[job.payload["kind"]].failed) is not None:
+        await failed(job.payload, job.secret)
 
 
 @jobs.handler(SEND, on_dead=_on_dead)
@@ -64,4 +72,5 @@ async def _send(job: jobs.JobContext) -> None:
     except MailRefused as error:
         log.warning("team_mail_refused", kind=job.payload["kind"], account_id=str(job.account_id))
         raise jobs.Permanent("refused") from error
-    await kind.sent(job.payload, job.secret)
+    if kind.sent is not None:
+        await kind.sent(job.payload, job.secret)

@@ -234,12 +234,16 @@ def environment(port: int, database_url: str, events_url: str, **more: str) -> d
         "LOGIN_ADDRESS_LIMIT": "1000/minute",
         "TOKEN_LIMIT": "1000/minute",
         "INVITATION_LIMIT": "1000/minute",
+        "RESET_LIMIT": "1000/minute",
         "GRAPHQL_LIMIT": "2000",
         "WIDGET_ADDRESS_LIMIT": "1000/minute",
         "WIDGET_VISITOR_LIMIT": "1000/minute",
         **more,
     }
 
+
+# A mail server that is configured and never called, for servers without jobs.
+MAIL = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "9", "SMTP_SECURITY": "none", "SMTP_FROM": "desk@example.com"}
 
 _build_schema = cache(build_schema)
 _build_visitor_schema = cache(build_visitor_schema)

@@ -38,7 +38,8 @@ from graphql import (
 
 from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
-from models.tables import Message, MoneyFact, PaymentRequest
+from models.tables import Account, Message, MoneyFact, PaymentRequest
+from models.vault import digest
 from resolvers.assemble import build_schema as build_our_schema
 from services.accounts import accounts, authentication, login, users
 from services.sandbox import channels
@@ -479,12 +480,18 @@ async def furnish(team: Team, *, mark: str) -> House:
 
 async def invite(team: Team, name: str) -> tuple[str, str]:
     """The id and the token of a new invitation."""
-    given = {"email": f"{harness.key()}@example.com", "name": name, "role": "AGENT"}
-    document = (
-        f"mutation($input: InviteUserInput!) {{ inviteUser(input: $input) {{ link invitation {{ id }} {d.ERRORS} }} }}"
-    )
-    made = await team.product.ok(document, given, token=team.owner)
-    return str(made["invitation"]["id"]), str(made["link"]).partition("#")[2]
+    token = f"invitation {harness.key()}"
+    account = await Account.get(id=team.account_id)
+    row = await factories.invitation(account, name=name, email=f"{harness.key()}@example.com", token_hash=digest(token))
+    return public_id("inv", row.id), token
+
+
+async def link(team: Team, purpose: str) -> str:
+    """The token of an emailed link of a new user."""
+    token, email = f"link {harness.key()}", f"{harness.key()}@example.com"
+    user = await factories.user(await Account.get(id=team.account_id), email=f"{harness.key()}@example.com")
+    await factories.user_token(user, purpose, token_hash=digest(token), email=email)
+    return token
 
 
 async def lose(team: Team, contact: dict[str, Any]) -> str:
@@ -526,6 +533,8 @@ class World(House):
     used_key: str = ""
     by_hand: str = ""  # a payment that was recorded by hand
     invitation_token: str = ""
+    reset_token: str = ""
+    email_token: str = ""
     twin: str = ""  # the name of the contact that `right` merges
 
 
@@ -666,6 +675,11 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "signIn": {"email": w.email, "password": PASSWORD},
         "markNotificationsRead": {"upTo": w.cursors["event"]},
         "refreshSession": {"refreshToken": w.refresh_token},
+        "changePassword": {"currentPassword": PASSWORD, "newPassword": PASSWORD},
+        "requestPasswordReset": {"email": w.email},
+        "resetPassword": {"token": w.reset_token, "password": PASSWORD},
+        "requestEmailChange": {"email": f"{key()}@example.com", "password": PASSWORD},
+        "confirmEmailChange": {"token": w.email_token},
         "signOut": {"refreshToken": w.refresh_token, "everywhere": False},
     }
     last = found.pop("signOut")
@@ -758,6 +772,7 @@ async def refill(w: World) -> None:
     w.ids["apiKey"] = (await new_key(w.team, "VIEWER"))["apiKey"]["id"]
     w.ids["invitation"], _ = await invite(w.team, "Nora")
     _, w.invitation_token = await invite(w.team, "Nora")
+    w.reset_token, w.email_token = await link(w.team, "PASSWORD_RESET"), await link(w.team, "EMAIL_CHANGE")
 
 
 async def _held(w: World) -> dict[str, Any]:

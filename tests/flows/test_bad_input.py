@@ -103,6 +103,8 @@ LIMITS = {
     "connectChannel.input.sender": 254,
     "connectChannel.input.credentials.value": 1000,
     "updateUser.input.name": 120,
+    "requestPasswordReset.input.email": 254,
+    "requestEmailChange.input.email": 254,
     "inviteUser.input.email": 254,
     "inviteUser.input.name": 120,
     "acceptInvitation.input.name": 120,
@@ -112,7 +114,9 @@ LOOKED_UP = {
     "signIn.input.email": "SIGN_IN_FAILED",
     "signIn.input.password": "SIGN_IN_FAILED",
     "refreshSession.input.refreshToken": "SIGN_IN_FAILED",
-    "acceptInvitation.input.token": "LINK_INVALID",
+    **{f"{name}.input.token": "LINK_INVALID" for name in ("acceptInvitation", "resetPassword", "confirmEmailChange")},
+    "changePassword.input.currentPassword": "SIGN_IN_FAILED",
+    "requestEmailChange.input.password": "SIGN_IN_FAILED",
     "configureProcessor.input.credentials.custom.provider": "INVALID",
     "configureProcessor.input.credentials.custom.credentials.name": "INVALID",
     "connectChannel.input.provider": "INVALID",
@@ -136,6 +140,8 @@ BLANKS = (
     "updateAccount.input.timeZone",
     "updateAccount.input.linkMessageTemplate",
     "updateUser.input.name",
+    "requestPasswordReset.input.email",
+    "requestEmailChange.input.email",
     "inviteUser.input.email",
 )
 # Every value of their type is valid.
@@ -602,6 +608,9 @@ CASES = [
     ),
     *of("inviteUser", ("email", lambda w: w.email, "ALREADY_USED"), ("email", "nora", "INVALID")),
     *of("acceptInvitation", ("password", "x" * 257, "INVALID"), ("password", "too short", "INVALID")),
+    *of("changePassword", ("newPassword", "too short", "INVALID")),
+    *of("resetPassword", ("password", "too short", "INVALID")),
+    *of("requestEmailChange", ("email", lambda w: w.email, "INVALID")),
     *of("updateUser", ("role", "VIEWER", "LAST_OWNER", SAME, {"userId": lambda w: w.ids["user"]})),
     *of("disableUser", ("userId", lambda w: w.ids["user"], "LAST_OWNER")),
 ]
@@ -675,7 +684,7 @@ async def twilio() -> AsyncIterator[TwilioServer]:
 @pytest.fixture
 async def product(database: str, events_url: str, stripe: StripeServer, twilio: TwilioServer) -> AsyncIterator[Product]:
     """The server without its job runner, so that nothing changes in the background."""
-    more = {"RUN_JOBS": "false", "STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
+    more = {"RUN_JOBS": "false", **harness.MAIL, "STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
     async with harness.in_process(database, events_url, **more) as running:
         yield running
 

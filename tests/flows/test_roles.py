@@ -19,7 +19,14 @@ from tests.flows.conftest import Team
 from tests.flows.harness import PASSWORD, GraphQLFailed, Product, key
 from tests.flows.probes import ROLES, World
 
-OPEN = {"signIn", "refreshSession", "acceptInvitation"}  # they make the credential
+OPEN = {
+    "signIn",
+    "refreshSession",
+    "acceptInvitation",
+    "requestPasswordReset",
+    "resetPassword",
+    "confirmEmailChange",
+}  # they make the credential
 ALL, TEAM, ADMINS, OWNER = set(ROLES), {"OWNER", "ADMIN", "AGENT"}, {"OWNER", "ADMIN"}, {"OWNER"}
 MAY: dict[str, set[str]] = {
     "signIn": ALL,
@@ -65,12 +72,18 @@ MAY: dict[str, set[str]] = {
     "resendInvitation": ADMINS,
     "revokeInvitation": ADMINS,
     "acceptInvitation": ALL,
+    "changePassword": ALL,
+    "requestPasswordReset": ALL,
+    "resetPassword": ALL,
+    "requestEmailChange": ALL,
+    "confirmEmailChange": ALL,
     "updateUser": OWNER,
     "disableUser": OWNER,
     "enableUser": OWNER,
 }
 # What only a person can do: an API key has no notifications, whatever its role, and manages keys only where it was let.
 PERSONAL = {"followConversation", "markNotificationsRead", "createApiKey", "revokeApiKey"}
+PERSONAL |= {"changePassword", "requestEmailChange"}
 PERSONAL |= {"updateUser", "disableUser", "enableUser", "inviteUser", "resendInvitation", "revokeInvitation"}
 
 
@@ -83,7 +96,7 @@ def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 async def product(database: str, events_url: str) -> AsyncIterator[Product]:
     """The server with fake vendors and without its job runner, so that nothing changes in the background."""
     async with StripeServer(derived_contract()) as stripe, TwilioServer(twilio_contracts()[0]) as twilio:
-        more = {"RUN_JOBS": "false", "STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
+        more = {"RUN_JOBS": "false", **harness.MAIL, "STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
         async with harness.in_process(database, events_url, **more) as running:
             yield running
 

@@ -112,7 +112,7 @@ async def product(database: str, events_url: str, request: pytest.FixtureRequest
     async with StripeServer(derived_contract()) as stripe, TwilioServer(twilio_contracts()[0]) as twilio:
         more = {"STRIPE_API_BASE": stripe.url, "TWILIO_API_BASE": twilio.url}
         jobs = str(getattr(request, "param", False)).lower()
-        async with harness.in_process(database, events_url, RUN_JOBS=jobs, **more) as running:
+        async with harness.in_process(database, events_url, RUN_JOBS=jobs, **harness.MAIL, **more) as running:
             yield running
 
 

@@ -36,6 +36,7 @@ PASSED_OVER = {"eventCursor", "lastUsedAt", "asOf", "url", "pageInfo", "cursor",
 SETTINGS = {"account.updated", "processor.updated", "channel.updated", "api_key.updated", "user.updated"}
 
 UNSEEN = {
+    *("changePassword", "requestPasswordReset", "resetPassword", "requestEmailChange"),
     *("signIn", "refreshSession", "signOut", "rotateIdentitySecret"),
     *("testProcessor", "testChannel"),  # here they find what was known
     "runSandboxScenario",  # its webhooks come later
@@ -54,7 +55,12 @@ async def product(database: str, events_url: str) -> AsyncIterator[Product]:
         StripeServer(derived_contract()) as stripe,
         TwilioServer(twilio_contracts()[0]) as twilio,
         harness.in_process(
-            database, events_url, RUN_JOBS="false", STRIPE_API_BASE=stripe.url, TWILIO_API_BASE=twilio.url
+            database,
+            events_url,
+            RUN_JOBS="false",
+            **harness.MAIL,
+            STRIPE_API_BASE=stripe.url,
+            TWILIO_API_BASE=twilio.url,
         ) as running,
     ):
         yield running

@@ -331,6 +331,7 @@ ENUMS = {
     "user_account_role_valid": {"OWNER", "ADMIN", "AGENT", "VIEWER"},
     "api_key_role_valid": {"OWNER", "ADMIN", "AGENT", "VIEWER"},
     "invitation_role_valid": {"OWNER", "ADMIN", "AGENT", "VIEWER"},
+    "user_token_purpose_valid": {"PASSWORD_RESET", "EMAIL_CHANGE"},
     "idempotency_key_state_valid": {"running", "done"},
     "job_status_valid": {"queued", "running", "done", "dead"},
     "audit_entry_actor_kind_valid": {"user", "api_key", "system"},

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from argon2 import PasswordHasher
 
+from models import database
 from models.tables import Invitation, User
 from services.accounts import accounts, login
 from services.core.permissions import system_actor
-from services.team import invitations
+from services.team import email_changes, invitations, passwords, user_tokens
 from tests.web.conftest import Serve, Site, snapshot
 
 PASSWORD = "long-enough-1"
@@ -82,3 +83,26 @@ async def test_another_site_posts_nothing_and_guesses_are_limited(serve: Serve) 
         assert (await site.http.post("/join", content=b"x" * 5000)).status_code == 413
         assert await User.filter(email="nora@acme.test").count() == 0
         assert token not in site.log.getvalue()
+
+
+async def test_a_password_is_reset_and_an_address_confirmed_without_scripts(site: Site) -> None:
+    account, owner = await accounts.create_account(
+        name="Acme", currency="USD", email="olga@acme.test", password=PASSWORD, user_name="Olga"
+    )
+    link = await passwords.reset_link(system_actor(account.id), owner.id)
+    before = await snapshot()
+    assert (await site.http.get("/reset-password")).status_code == 200
+    assert (await site.http.get("/confirm-email")).status_code == 200
+    assert await snapshot() == before
+    new = "another-long-one"
+    answer = await site.http.post("/reset-password", data={"token": link, "password": new, "again": new})
+    assert (answer.status_code, "Your password is changed" in answer.text) == (200, True)
+    await login.sign_in("olga@acme.test", new, client_address=None)
+    async with database.transaction():
+        _, token = await user_tokens.renew(
+            account.id, owner.id, email_changes.PURPOSE, life=email_changes.LIFE, email="new@acme.test"
+        )
+    for status in (200, 422):
+        answer = await site.http.post("/confirm-email", data={"token": token})
+        assert answer.status_code == status
+    await login.sign_in("new@acme.test", new, client_address=None)
