@@ -98,6 +98,7 @@ class PaymentRequest(Node):
     )
     test_mode: bool = strawberry.field(description="Whether it is in test mode: no real money moves.")
     created_at: datetime = strawberry.field(description="When it was made.")
+    updated_at: datetime = strawberry.field(description="When it last changed.")
     sent_at: datetime | None = strawberry.field(description="When it first went out; null: not yet.")
     sent_via: SentVia | None = strawberry.field(description="How it first went out; null: not yet.")
     link_copied_at: datetime | None = strawberry.field(description="When its link was first copied; null: never.")
@@ -161,6 +162,7 @@ class PaymentRequest(Node):
             waived=money(row.waived_minor, currency),
             test_mode=row.test_mode,
             created_at=row.created_at,
+            updated_at=row.updated_at,
             sent_at=row.sent_at,
             sent_via=SentVia[row.sent_via] if row.sent_via is not None else None,
             link_copied_at=row.link_copied_at,

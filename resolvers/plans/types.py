@@ -303,6 +303,7 @@ TYPES: Final[dict[str, RowType]] = {
                 "waived": Amount(("waived_minor",)),
                 "testMode": flag("test_mode"),
                 "createdAt": moment("created_at"),
+                "updatedAt": moment("updated_at"),
                 "sentAt": moment("sent_at"),
                 "sentVia": choice(scalars.SentVia, "sent_via", nullable=True),
                 "linkCopiedAt": moment("link_copied_at"),

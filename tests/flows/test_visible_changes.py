@@ -93,6 +93,8 @@ def fields_of(kind: str) -> str:
             if child.name.endswith("Connection"):
                 continue
             found.append(f"{name} {{ {'id' if 'id' in child.fields else fields_of(child.name)} }}")
+        elif isinstance(child, GraphQLUnionType):
+            found.append(f"{name} {{ __typename ... on Node {{ id }} }}")
         else:
             found.append(name)
     return " ".join(found)

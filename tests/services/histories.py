@@ -127,6 +127,7 @@ class Life:
     accepted: set[str] = field(default_factory=set)  # ids of charges that the team accepted
     waived: int = 0
     seen: dict[Any, tuple[Any, ...]] = field(default_factory=dict)  # facts and cards as they were first read
+    last: PaymentRequest | None = None  # the request as it was last read
 
     # --------------------------------------------------------------------------------------------------------- acts
     async def act(self, name: str, n: int) -> None:
@@ -407,6 +408,10 @@ class Life:
     async def assert_always(self) -> None:
         """After every step: P1, P2, P5, P10, and nothing is recorded that the vendor has not said."""
         now = await self.world.fresh(self.request)
+        if self.last is not None:
+            columns = [name for name in now._meta.fields_map if getattr(now, name) != getattr(self.last, name)]
+            assert not columns or "updated_at" in columns, columns
+        self.last = now
         cards = await ActivityCard.filter(payment_request_id=self.request.id).order_by("seq")
         facts = await MoneyFact.filter(payment_request_id=self.request.id).order_by("id")
         kinds = Counter(card.kind for card in cards)
