@@ -11,8 +11,9 @@ from tortoise.exceptions import OperationalError
 
 from models import database, searching
 
-Kind = Literal["c", "r"]  # contact, payment_request
+Kind = Literal["c", "r", "m"]  # contact, payment_request, message
 
+RUN: Final = 3  # characters
 MOST: Final = 1_000  # candidates; with more, a page fills sooner from the list in its own order
 
 _SQLITE: Final = (
@@ -22,16 +23,20 @@ _COUNT: Final = "(SELECT count(*) FROM (SELECT 1 FROM search_word WHERE search_w
 PAGE: Final = 100  # the largest
 _NEWEST: Final = {
     "c": f"SELECT search FROM contact WHERE account_id = ? ORDER BY id DESC LIMIT {4 * PAGE}",  # noqa: S608 (constants)
+    "m": f"SELECT search FROM message WHERE account_id = ? ORDER BY seq DESC LIMIT {4 * PAGE}",  # noqa: S608 (constants)
     "r": f"SELECT search FROM payment_request WHERE account_id = ? ORDER BY created_at DESC, id DESC LIMIT {4 * PAGE}",  # noqa: S608 (constants)
 }
 _KEYS: Final = "search_keys(kind, account_id, content, amount_minor)"
 _AMOUNT: Final = 0x1F_FFFF << 42  # no code point has these bits
+_OF_KIND: Final = {"c": 0, "r": 1 << 63, "m": 0x1F_0000}
 
 
 async def candidates(
     kind: Kind, account_id: UUID, terms: Sequence[str], amounts: Iterable[int] = ()
 ) -> Sequence[object] | None:
     """Ids of all rows that may contain one of `terms` or have one of `amounts`, and a few more. None: look at each row instead."""
+    if kind == "m" and any(len(term) < RUN for term in terms):
+        return None  # messages have runs of three only
     if database.dialect() == "sqlite":
         return await _in_sqlite(kind, account_id, terms, amounts)
     if terms and await _fills_a_page(kind, account_id, terms):
@@ -86,9 +91,9 @@ def _few(found: Sequence[Sequence[object]]) -> Sequence[object] | None:
 
 def _runs(term: str) -> Iterator[str]:
     """Runs of at most three characters that cover the term."""
-    last = max(0, len(term) - 3)
-    for start in (*range(0, last, 3), last):
-        yield term[start : start + 3]
+    last = max(0, len(term) - RUN)
+    for start in (*range(0, last, RUN), last):
+        yield term[start : start + RUN]
 
 
 def _key(kind: Kind, account_id: UUID, run: str | int) -> int:
@@ -97,5 +102,5 @@ def _key(kind: Kind, account_id: UUID, run: str | int) -> int:
         points = [*map(ord, run), 0, 0]
         run = points[0] << 42 | points[1] << 21 | points[2]
     hexadecimal = str(account_id)
-    key = run ^ int(hexadecimal[-4:] + hexadecimal[-12:], 16) ^ (0 if kind == "c" else 1 << 63)
+    key = run ^ int(hexadecimal[-4:] + hexadecimal[-12:], 16) ^ _OF_KIND[kind]
     return key - (1 << 64) if key >= 1 << 63 else key

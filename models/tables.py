@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 from tortoise import fields
@@ -24,7 +24,7 @@ partial unique: invitation (account_id, email) WHERE accepted_at IS NULL AND rev
 partial index: job (due_at) WHERE status IN ('queued', 'running')
 partial index: checkout_session (next_check_at) WHERE next_check_at IS NOT NULL
 partial index: message (channel_connection_id, relay_id) WHERE relay_id IS NOT NULL
-partial index: contact (id) and payment_request (id) WHERE search IS NULL
+partial index: contact (id), payment_request (id) and message (id) WHERE search IS NULL
 partial index: contact (merged_into_id) WHERE merged_into_id IS NOT NULL
 partial index: payment_request (account_id, created_at, id, due_at) WHERE due_at IS NOT NULL and the request is open
 partial index: conversation (account_id, last_activity_at, id) WHERE closed_at IS NULL; the same WHERE closed_at IS NOT NULL
@@ -35,7 +35,7 @@ partial index: notification (user_id, seq) WHERE read_at IS NULL
 partial unique: contact_address (contact_id, kind) WHERE in_use
 check: amounts >= 0 (payment_request.amount_minor > 0), currency length 3, status and kind within their enums
 event (account_id, seq) primary key
-search_text: the searched text of contact and payment_request with an index of its parts, kept by triggers (models/search_index.py)
+search_text: the searched text of contact, payment_request and message with an index of its parts, kept by triggers (models/search_index.py)
 """
 
 # column -> table: REFERENCES table (id) ON DELETE RESTRICT wherever the column occurs. Created by the migrations, checked by the
@@ -87,8 +87,17 @@ class Searchable(TenantRow):
     class Meta:
         abstract = True
 
+    @classmethod
+    def folded(cls, values: Mapping[str, Any]) -> str:
+        """`values`: those of SEARCHED."""
+        return searching.stored(values[name] for name in cls.SEARCHED)
+
+    def refolds(self, written: Collection[str]) -> bool:
+        """Whether a save of these columns folds the text again."""
+        return True
+
     def fold(self) -> None:
-        self.search = searching.stored(getattr(self, name) for name in self.SEARCHED)
+        self.search = self.folded({name: getattr(self, name) for name in self.SEARCHED})
 
     async def save(
         self,
@@ -97,10 +106,11 @@ class Searchable(TenantRow):
         force_create: bool = False,
         force_update: bool = False,
     ) -> None:
-        self.fold()
-        if update_fields is not None:
-            update_fields = {*update_fields, "search"}
-        await super().save(using_db, update_fields, force_create, force_update)
+        written = None if update_fields is None else {*update_fields}
+        if written is None or self.refolds(written):
+            self.fold()
+            written = None if written is None else {*written, "search"}
+        await super().save(using_db, written, force_create, force_update)
 
 
 class Account(Row):
@@ -441,7 +451,12 @@ class PaymentRequest(Searchable):
         )
 
 
-class Message(TenantRow):
+class Message(Searchable):
+    """Only the beginning of a text is searched, and nothing of a removed one."""
+
+    SEARCHED = ("subject", "body", "removed_at")
+    SEARCH_LIMIT: ClassVar = 2_000  # characters
+
     conversation_id = fields.UUIDField()
     contact_id = fields.UUIDField()
     seq: fields.Field[int] = fields.BigIntField()  # position in the account's log, and so in the thread
@@ -481,6 +496,17 @@ class Message(TenantRow):
     class Meta:
         table = "message"
         unique_together = (("channel_connection_id", "external_id"), ("conversation_id", "seq"))
+        indexes = (("account_id", "seq"),)
+
+    @classmethod
+    def folded(cls, values: Mapping[str, Any]) -> str:
+        if values["removed_at"] is not None:
+            return ""
+        texts = (values["subject"], values["body"][: 2 * cls.SEARCH_LIMIT])
+        return searching.stored(texts)[: cls.SEARCH_LIMIT]
+
+    def refolds(self, written: Collection[str]) -> bool:
+        return not {*self.SEARCHED}.isdisjoint(written)  # deliveries are saved often, and texts are long
 
 
 class Attachment(TenantRow):

@@ -11,21 +11,27 @@ from models.errors import NotFound
 from models.ids import parse_public_id
 from resolvers.access.reads import access, begin
 from schema.account import Account, PaymentRequestDefaults, Viewer
-from schema.connections import INVITATIONS, LARGEST_PAGE, NOTIFICATIONS, After, Before, First, Last, keyset_of
+from schema.connections import INVITATIONS, LARGEST_PAGE, MESSAGES, NOTIFICATIONS, After, Before, First, Last, keyset_of
 from schema.contact import Contact, ContactConnection
 from schema.context import Info
 from schema.conversation import Conversation, ConversationConnection
 from schema.dashboard import DashboardFigures, dashboard_figures
 from schema.describe import field
 from schema.failures import bad_request, not_found
+from schema.found_messages import MessageConnection
 from schema.inputs.lists import (
     ContactsFilter,
     ContactsOrder,
     ConversationsFilter,
     ConversationsOrder,
+    MessageText,
+    OfConversation,
+    OnChannels,
     RequestsFilter,
     RequestsOrder,
+    SentAt,
     list_query,
+    message_search,
 )
 from schema.inputs.messages import MessagePreviewInput
 from schema.inputs.ranges import LAST_30_DAYS, GroupBy, PeriodArgument, board_of
@@ -194,6 +200,27 @@ class Query:
     @field("What the payment request dialog shows before anything is typed.")
     async def payment_request_defaults(self, info: Info) -> PaymentRequestDefaults:
         return PaymentRequestDefaults.from_defaults(await payment_requests.defaults(access(info).viewer))
+
+    @field(
+        "Messages in both directions whose subject or text contains `search`, newest first; only the first 2,000 characters of a"
+        " text are searched. Messages that were removed are not found."
+    )
+    async def messages(
+        self,
+        info: Info,
+        search: MessageText,
+        conversation_id: OfConversation = None,
+        channel_kinds: OnChannels = None,
+        sent_at: SentAt = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> MessageConnection:
+        reads = await begin(info)
+        wanted = message_search(search, conversation_id, channel_kinds, sent_at)
+        page = MESSAGES.page(first=first, after=after, last=last, before=before)
+        return MessageConnection.from_slice(await reads.messages(wanted, page), lambda: reads.messages_count(wanted))
 
     @field("The viewer's notifications, newest first.")
     async def notifications(

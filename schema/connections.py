@@ -262,6 +262,7 @@ CONTACT_PAYMENTS = Keyset("m", (("id", UUID),), descending=True)
 CONTACT_REQUESTS = Keyset("p", (("id", UUID),), descending=True)
 PAYMENT_REQUESTS = Keyset("r", (("created_at", datetime), ("id", UUID)), descending=True)
 THREAD = Keyset("t", (("seq", int),), descending=False)
+MESSAGES = Keyset("m", (("seq", int),), descending=True)
 NOTIFICATIONS = Keyset("n", (("seq", int),), descending=True)
 INVITATIONS = Keyset("i", (("id", UUID),), descending=True)
 OF_LISTS: Final[dict[List, Keyset]] = {

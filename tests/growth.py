@@ -45,6 +45,8 @@ REQUESTS = """query($filter: PaymentRequestFilter, $order: PaymentRequestOrder) 
   paymentRequests(first: 20, filter: $filter, orderBy: $order) { nodes { id number status
   contact { id name } } } }"""
 SEARCH = """query($search: String) { conversations(first: 20, filter: {search: $search}) { nodes { id preview contact { id name } } } }"""
+MESSAGES = """query($search: String!) { messages(first: 20, search: $search) {
+  edges { threadCursor conversation { id contact { id name } } node { id body } } } }"""
 DASHBOARD = """query($range: DashboardRange!) { dashboard(period: { range: $range }) { byCurrency { currency requestsSent conversionRate
   requested { formatted } paidCount paid { formatted } outstanding { formatted } medianSecondsToPay } } }"""
 NOTIFICATIONS = "{ viewer { id unreadNotificationCount } notifications(first: 50) { nodes { id title readAt } } }"
@@ -125,6 +127,9 @@ class Operations:
             "search, no hits": query(SEARCH, search="nobody"),
             "search, every hit": query(SEARCH, search="contact"),
             "search, two letters": query(SEARCH, search="qz"),
+            "messages, a text": query(MESSAGES, search="many 1771"),
+            "messages, no hits": query(MESSAGES, search="nobody wrote this"),
+            "messages, every hit": query(MESSAGES, search="many"),
             "requests, a number": query(REQUESTS, filter={"search": "many-177"}),
             "requests, an amount": query(REQUESTS, filter={"search": "77.31"}),
             "requests, a product": query(REQUESTS, filter={"search": "clean"}),

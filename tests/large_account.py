@@ -234,12 +234,16 @@ def _many(items: int, seq: int) -> dict[str, dict[str, str]]:
     closed_at = f"CASE WHEN i % 10 > 0 THEN {_time(items)} END"
     checkout = {"checkout_session_id": _id("checkout_session")}
     both = contact | conversation
+    text = "'many ' || i || ' thanks for the thorough cleaning of the house'"
     return {
         "contact": {"name": "'Contact ' || i", "search": "'contact ' || i"},
         "contact_address": contact | {"address": "'+1415' || (1000000 + i)"},
-        "conversation": contact | {"last_activity_at": _time(items), "closed_at": closed_at},
+        "conversation": contact
+        | {"last_activity_at": _time(items), "created_at": _time(items), "closed_at": closed_at}
+        | {"unread_count": "CASE WHEN i % 20 = 0 THEN 1 ELSE 0 END"}
+        | {"waiting_since": f"CASE WHEN i % 5 = 0 THEN {_time(items)} END"},
         "payment_request": both | _request("many", spread=True, items=items),
-        "message": both | {"seq": f"{seq} + 2 * i", "external_id": "'m' || i"},
+        "message": both | {"seq": f"{seq} + 2 * i", "external_id": "'m' || i"} | {"body": text, "search": text},
         "checkout_session": request | {"external_id": "'m' || i", "idempotency_key": "'m' || i"},
         "money_fact": contact | request | checkout | {"external_id": "'m' || i", "occurred_at": _time(items)},
         "activity_card": both | request | {"seq": f"{seq} + 2 * i + 1", "key": "'m' || i"},

@@ -191,6 +191,8 @@ export const shape = {
     "MarkNotificationsReadPayload",
     "MergeContactsPayload",
     "MergedContact",
+    "MessageConnection",
+    "MessageEdge",
     "MessagePreview",
     "MessageUpdated",
     "Money",
@@ -347,6 +349,16 @@ export const shape = {
       "by": "createdAt",
       "descending": true
     },
+    "Query.messages": {
+      "parent": "Query",
+      "field": "messages",
+      "connection": "MessageConnection",
+      "edge": "MessageEdge",
+      "nodes": ["Message"],
+      "keyArgs": ["search", "conversationId", "channelKinds", "sentAt"],
+      "by": "createdAt",
+      "descending": true
+    },
     "Query.notifications": {
       "parent": "Query",
       "field": "notifications",
@@ -397,7 +409,7 @@ export const shape = {
     },
     "MessageUpdated": {
       "edges": [],
-      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}],
+      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}, {"row": "message", "list": "Query.messages", "parents": [], "placed": true}],
       "drops": {}
     },
     "NotificationAdded": {

@@ -17,7 +17,8 @@ from resolvers.access.scope import AccountScope
 from schema.connections import LARGEST_COUNT, Page, Slice
 from schema.failures import ApiError
 from services.core import merged_rows
-from services.lists import queries
+from services.lists import message_search, queries
+from services.lists.message_search import MessageSearch
 from services.lists.orders import List
 from services.lists.queries import ListQuery
 from services.team import notes
@@ -54,6 +55,18 @@ class Pages(AccountScope):
         found = await (database.scanned_records if query.may_scan else database.records)(sql, *values)
         width = len(names(model))
         return page.cut([from_record(model, raw[:width]) for raw in found], [read_key(raw) for raw in found])
+
+    async def messages(self, wanted: MessageSearch, page: Page) -> Slice[tables.Message]:
+        where, values, _ = await message_search.condition(self._account_id, wanted)
+        sql = f"SELECT {columns(tables.Message)} FROM message WHERE {where}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
+        found = await database.scanned_records(sql, *values, *page.values)
+        rows = [from_record(tables.Message, raw) for raw in found]
+        return page.cut(rows, [(row.seq,) for row in rows])
+
+    async def messages_count(self, wanted: MessageSearch) -> int | None:
+        where, values, _ = await message_search.condition(self._account_id, wanted)
+        (count,) = await counts([(f"SELECT 1 FROM message WHERE {where}", values)])  # noqa: S608 (only constants are put in)
+        return count
 
     async def notifications(self, page: Page) -> Slice[tables.Notification]:
         if self.viewer.user_id is None:

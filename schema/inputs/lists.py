@@ -27,6 +27,7 @@ from schema.scalars import (
     value,
 )
 from services.lists import filters, queries
+from services.lists.message_search import MessageSearch
 from services.lists.orders import List, Order
 from services.lists.queries import ListQuery
 
@@ -260,6 +261,23 @@ ConversationsOrder = Annotated[
 ContactsFilter = Annotated[ContactFilter | None, strawberry.argument(description="Which ones; left out: all.")]
 ContactsOrder = Annotated[ContactOrder | None, strawberry.argument(description="The order. Default: newest first.")]
 
+MessageText = Annotated[
+    str,
+    strawberry.argument(
+        description=limited(
+            "Part of the text, without regard to case and accents; words need not be whole. Blank finds nothing.",
+            filters.LONGEST_SEARCH,
+        )
+    ),
+]
+OfConversation = Annotated[
+    strawberry.ID | None, strawberry.argument(description="Only of this conversation; an unknown one has none.")
+]
+OnChannels = Annotated[
+    list[ChannelKind] | None, strawberry.argument(description="Only on these kinds of channel; left out: on all.")
+]
+SentAt = Annotated[DateTimeRange | None, strawberry.argument(description="Only those that were sent in this range.")]
+
 AnyFilter: TypeAlias = PaymentRequestFilter | ConversationFilter | ContactFilter
 AnyOrder: TypeAlias = PaymentRequestOrder | ConversationOrder | ContactOrder
 
@@ -279,6 +297,25 @@ def list_query(
     except Refusal as refusal:
         raise bad_request(f"`{'.'.join(['filter', *(refusal.field or ())])}`: {refusal.message}") from None
     return queries.query(name, wanted, order_of(name, order), contacts)
+
+
+def message_search(
+    search: str,
+    conversation_id: str | None,
+    channel_kinds: Sequence[ChannelKind] | None,
+    sent_at: DateTimeRange | None,
+) -> MessageSearch:
+    """Raises: ApiError BAD_REQUEST."""
+    conversation = parse_public_id(conversation_id, "cnv") if conversation_id is not None else None
+    try:
+        return MessageSearch(
+            search=search if conversation is not None or conversation_id is None else "",
+            conversation_id=conversation,
+            channel_kinds=_names(channel_kinds),
+            sent_at=filters.TimeRange(sent_at.from_, sent_at.until) if sent_at is not None else None,
+        )
+    except Refusal as refusal:
+        raise bad_request(refusal.message if refusal.field else f"`sentAt`: {refusal.message}") from None
 
 
 # --- parts of filters ------------------------------------------------------------------------------------------------

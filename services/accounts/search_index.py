@@ -1,16 +1,16 @@
-"""Fills missing search text of contacts and payment requests; it reads tables only, so no other room is needed."""
+"""Fills missing search text of contacts, payment requests and messages; it reads tables only, so no other room is needed."""
 
 from __future__ import annotations
 
 from typing import Final
 from uuid import UUID
 
-from models import database, searching
-from models.tables import Contact, PaymentRequest, Searchable
+from models import database
+from models.tables import Contact, Message, PaymentRequest, Searchable
 from services.core import jobs
 
 BATCH: Final = 500
-_MODELS: Final[tuple[type[Searchable], ...]] = (Contact, PaymentRequest)
+_MODELS: Final[tuple[type[Searchable], ...]] = (Contact, PaymentRequest, Message)
 
 
 @jobs.periodic("search.fill", 60)
@@ -32,7 +32,7 @@ async def _fill(model: type[Searchable]) -> int:
     ):
         async with database.transaction():
             for row in found:
-                text = searching.stored(row[name] for name in model.SEARCHED)
+                text = model.folded(row)
                 # Not if the row was saved meanwhile: that text is newer.
                 await database.execute(
                     f"UPDATE {table} SET search = ? WHERE id = ? AND search IS NULL",  # noqa: S608 (only constants are put in)

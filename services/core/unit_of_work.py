@@ -137,6 +137,7 @@ class Change:
         )
 
     def message(self, row: Message) -> None:
+        row.fold()
         self.event("message.created", conversation_id=row.conversation_id, contact_id=row.contact_id, message_id=row.id)
         self._pending[-1].row = row
         self._activity[row.conversation_id] = row.body[:160]

@@ -62,6 +62,16 @@ async def requests_matching(account_id: UUID, search: str, terms: Sequence[str])
     return Condition(f"{where} AND {within}", [*values, ids], few=True)
 
 
+async def messages_matching(account_id: UUID, terms: Sequence[str]) -> Condition:
+    """A condition on message, without the account's."""
+    candidates = await search_index.candidates("m", account_id, terms)
+    where, values = _like(len(terms)), [*searching.patterns(terms)]
+    if candidates is None:
+        return Condition(where, values, few=False)
+    within, ids = database.among("id", candidates)
+    return Condition(f"{where} AND {within}", [*values, ids], few=True)
+
+
 async def _request_contact(account_id: UUID, terms: Sequence[str], candidates: Sequence[object] | None) -> Condition:
     # A request keeps its first contact after a merge; the kept contact has the searched text of all.
     where, values, _ = _contact_contains(account_id, terms, candidates)

@@ -428,6 +428,7 @@ async def furnish(team: Team, *, mark: str) -> House:
           conversations(first: 1) { edges { cursor } }
           paymentRequests(first: 1) { edges { cursor } }
           notifications(first: 1) { edges { cursor node { id } } }
+          messages(search: "a", first: 1) { edges { cursor } }
         }""",
         {"c": maria["conversation"]["id"], "p": house.requests["paid"]["id"], "maria": maria["id"]},
         token=team.owner,
@@ -473,6 +474,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "conversations": seen["conversations"]["edges"][0]["cursor"],
         "paymentRequests": seen["paymentRequests"]["edges"][0]["cursor"],
         "notifications": seen["notifications"]["edges"][0]["cursor"],
+        "messages": seen["messages"]["edges"][0]["cursor"],
         "invitations": listed["invitations"]["edges"][0]["cursor"],
     }
     return house

@@ -44,6 +44,7 @@ IDS = {
         for name, kind in (("contactIds", "contact"), ("assigneeIds", "user"), ("processorIds", "processor"))
     },
     "Query.conversations.filter.assigneeIds": "user",
+    "Query.messages.conversationId": "conversation",
     "Subscription.conversationEvents.conversationId": "conversation",
     "Subscription.contactPaymentEvents.contactId": "contact",
 }
@@ -54,7 +55,11 @@ CURSORS = {
         for name in ("contacts", "conversations", "paymentRequests")
         for end in ("after", "before")
     },
-    **{f"Query.{name}.{end}": name for name in ("notifications", "invitations") for end in ("after", "before")},
+    **{
+        f"Query.{name}.{end}": name
+        for name in ("notifications", "invitations", "messages")
+        for end in ("after", "before")
+    },
     **{f"Conversation.thread.{end}": "thread" for end in ("after", "before")},
     **{f"Account.{name}.{end}": name for name in ("users", "apiKeys") for end in ("after", "before")},
     **{f"Contact.{name}.{end}": name for name in ("paymentRequests", "payments") for end in ("after", "before")},
@@ -173,6 +178,8 @@ def documents() -> tuple[dict[str, str], dict[str, str], dict[str, str], set[str
         for name, one in probes.root("Query").items()
         if not any(is_required_argument(a) for a in one.args.values())
     }
+    selected = probes.selection(probes.root("Query")["messages"].type, 2, note)
+    queries["messages"] = f'query {{ messages(search: "a", first: 5) {{ {selected} }} }}'
     nodes = {
         kind: f"query($id: ID!) {{ node(id: $id) {{ ... on {name} {{ "
         f"{probes.selection(probes.schema().get_type(name), 2 if name in DEEP else 1, note)} }} }} }}"
@@ -258,7 +265,7 @@ async def ids_of_queries(world: World) -> list[str]:
         tried[f"nodes of {kind}"] = ("query($id: ID!) { nodes(ids: [$id]) { __typename id } }", kind, "id")
     for path, kind in IDS.items():
         owner, name, argument = path.split(".", 2)
-        if owner == "Query" and kind != ANYTHING and "." not in argument:
+        if owner == "Query" and kind != ANYTHING and "." not in argument and name != "messages":
             one = probes.root("Query")[name]
             selected = probes.selection(one.type, 1, lambda kind, name: None)
             tried[path] = (f"query($id: ID!) {{ {name}({argument}: $id) {{ {selected} }} }}", kind, "id")
@@ -267,6 +274,8 @@ async def ids_of_queries(world: World) -> list[str]:
             of = f"contact(id: $contact) {{ {listed} }}" if owner == "Contact" else listed
             head = "$contact: ID!, $id: ID!" if owner == "Contact" else "$id: ID!"
             tried[path] = (f"query({head}) {{ {of} }}", kind, "id")
+    listed = 'messages(search: "a", conversationId: $id) { nodes { id } totalCount }'
+    tried["Query.messages.conversationId"] = (f"query($id: ID!) {{ {listed} }}", "conversation", "id")
     insert = (
         "query($request: ID!, $id: ID!) { paymentRequest(id: $request) { composerInsert(channelId: $id) { text } } }"
     )
@@ -387,7 +396,8 @@ async def cursors_of_pages(world: World) -> list[str]:
     for path, cursor in CURSORS.items():
         owner, name, _ = path.split(".", 2)
         if owner == "Query":
-            tried[f"{owner}.{name}"] = (cursor, f"{name}(%s) {{ {rows} }}")
+            search = 'search: "a", ' if name == "messages" else ""
+            tried[f"{owner}.{name}"] = (cursor, f"{name}({search}%s) {{ {rows} }}")
     assert {path.rpartition(".")[0] for path in CURSORS if not path.startswith(("Sub", "Mut"))} == set(tried)
     ids = {"conversation": world.ids["conversation"], "contact": world.ids["contact"]}
     wrong = []

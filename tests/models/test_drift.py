@@ -56,6 +56,7 @@ PARTIAL: dict[str, set[tuple[bool, Columns, frozenset[str]]]] = {
     "message": {
         (False, ("channel_connection_id", "relay_id"), frozenset({"relay_id", "IS", "NOT", "NULL"})),
         (False, ("id",), frozenset({"delivery_status", "QUEUED", "SENDING"})),
+        (False, ("id",), frozenset({"search", "IS", "NULL"})),
     },
     "contact": {
         (False, ("id",), frozenset({"search", "IS", "NULL"})),
@@ -372,8 +373,10 @@ async def test_the_checks_are_these(database: str) -> None:
 
 
 _SEARCHED = {
-    (t, f"{t}_search_{what}") for t in ("contact", "payment_request") for what in ("inserted", "updated", "deleted")
-}
+    (t, f"{t}_search_{what}")
+    for t in ("contact", "payment_request", "message")
+    for what in ("inserted", "updated", "deleted")
+} | {("message", "message_search_renewed")}
 SEARCHING = {
     "postgres": _SEARCHED,
     "sqlite": _SEARCHED
