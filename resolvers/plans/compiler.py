@@ -62,6 +62,7 @@ from resolvers.plans.selections import (
     FirstChildLink,
     Link,
     NodeLists,
+    ObjectReader,
     ObjectsLink,
     OneLink,
     RowNodes,
@@ -256,7 +257,7 @@ class Compiler:
         if isinstance(reader, One):
             return OneLink(reader.column, self.rows(reader.type_name, nodes))
         if isinstance(reader, OneColumn):
-            self.depends_on_the_log_only = False  # users change without an event
+            self.depends_on_the_log_only = False  # connections may change without an event
             return ColumnLink(reader)
         if isinstance(reader, Children):
             return ChildrenLink(self.rows(reader.type_name, nodes), reader.parent, reader.order)
@@ -267,14 +268,16 @@ class Compiler:
         if isinstance(reader, Objects):
             self.depends_on_the_log_only = False  # services may look at the time
             self.may_scan = True  # or read off the event loop's thread: the time limit must end it
-            fields = self.fields(nodes, reader.type_name)
-            return ObjectsLink(reader, object_reader(reader.type_name, fields, money=self._money, actor=self.actor))
+            return ObjectsLink(reader, self._object(reader.type_name, nodes))
         if isinstance(reader, By):
             return ByLink(reader, self.actor(nodes))
         return self.connection(row_type.name, nodes, *_CONNECTIONS[row_type.name, reader.kind])
 
+    def _object(self, type_name: str, nodes: list[FieldNode]) -> ObjectReader:
+        fields = self.fields(nodes, type_name)
+        return object_reader(type_name, fields, money=self._money, actor=self.actor, other=self._object)
+
     def actor(self, nodes: list[FieldNode]) -> ActorSelection:
-        self.depends_on_the_log_only = False  # users change without an event
         of_rows = {"USER": "User", "API_KEY": "ApiKey", "CONTACT": "Contact"}
         rows = {kind: self.rows(type_name, nodes) for kind, type_name in of_rows.items()}
         parts = [(name, found[0].name.value) for name, found in self.fields(nodes, "SystemActor").items()]

@@ -40,7 +40,15 @@ class ObjectBy:
     ref: Callable[[Any], ActorRef | None]
 
 
-ObjectField: TypeAlias = Callable[[Any], Any] | Sum | ObjectBy
+@dataclass(frozen=True)
+class ObjectOf:
+    """Another object of these; null without one. Its fields may have no actors."""
+
+    type_name: str
+    of: Callable[[Any], Any]
+
+
+ObjectField: TypeAlias = Callable[[Any], Any] | Sum | ObjectBy | ObjectOf
 
 
 def _name(member: Enum | None) -> str | None:
@@ -88,6 +96,8 @@ OBJECTS: Final[Mapping[str, Mapping[str, ObjectField]]] = {
         "createdAt": lambda view: time_text(view.created_at),
         "failureMessage": lambda view: view.failure_message,
         "requestedBy": ObjectBy(lambda view: view.requested_by),
+        "charge": ObjectOf("Payment", lambda view: view.charge),
+        "payment": ObjectOf("Payment", lambda view: view.payment),
     },
     "Dispute": {
         "id": lambda view: public_id("dsp", view.id),
@@ -99,6 +109,7 @@ OBJECTS: Final[Mapping[str, Mapping[str, ObjectField]]] = {
         "responseDueAt": lambda view: _time(view.response_due_at),
         "openedAt": lambda view: time_text(view.occurred_at),
         "closedAt": lambda view: time_text(view.last_at) if view.status != "PENDING" else None,
+        "payment": ObjectOf("Payment", lambda view: view),
     },
     "AvailableAction": {
         "action": lambda found: found[0],
@@ -113,8 +124,9 @@ def object_reader(
     *,
     money: Callable[[list[FieldNode]], Callable[..., Built]],
     actor: Callable[[list[FieldNode]], ActorSelection],
+    other: Callable[[str, list[FieldNode]], ObjectReader],
 ) -> ObjectReader:
-    """`money` and `actor` compile a selection of these. Raises: NotPlanned."""
+    """`money`, `actor` and `other` compile a selection of these. Raises: NotPlanned."""
     parts: list[tuple[str, Callable[[Any], Any]]] = []
     actors: list[tuple[str, Callable[[Any], ActorRef | None], ActorSelection]] = []
     for response_name, nodes in selected.items():
@@ -127,6 +139,8 @@ def object_reader(
         elif isinstance(reader, ObjectBy):
             parts.append((response_name, lambda found: None))  # keeps its place
             actors.append((response_name, reader.ref, actor(nodes)))
+        elif isinstance(reader, ObjectOf):
+            parts.append((response_name, _other(reader, other(reader.type_name, nodes))))
         elif reader is not None:
             parts.append((response_name, reader))
         else:
@@ -139,6 +153,17 @@ def object_reader(
         return built
 
     return ObjectReader(make, [(ref, selection) for _, ref, selection in actors])
+
+
+def _other(reader: ObjectOf, built_by: ObjectReader) -> Callable[[Any], Built | None]:
+    if built_by.actors:
+        raise NotPlanned
+
+    def read(found: Any) -> Built | None:
+        one = reader.of(found)
+        return built_by.make(one, ()) if one is not None else None
+
+    return read
 
 
 def _sum(reader: Sum, build: Callable[..., Built]) -> Callable[[Any], Built | None]:

@@ -110,8 +110,11 @@ TYPES: Final[dict[str, RowType]] = {
                 "role": choice(scalars.Role, "role"),
                 "disabled": is_set("disabled_at"),
             },
+            logged=True,
         ),
-        RowType("ApiKey", tables.ApiKey, {"id": identifier("key"), "name": Plain("name")}),  # what all viewers may see
+        RowType(
+            "ApiKey", tables.ApiKey, {"id": identifier("key"), "name": Plain("name")}, logged=True
+        ),  # what all may see; it never changes
         RowType(
             "Channel",
             tables.ChannelConnection,

@@ -284,6 +284,20 @@ class _FactSet:
         return [one for one in charges if one.checkout_session_id == session_id]
 
 
+async def _requester(fact: MoneyFact) -> actors.ActorRef | None:
+    """Of a refund that the team asked for, also before the response that names its id is stored."""
+    asked = await Refund.filter(payment_request_id=fact.payment_request_id).order_by("id")
+    about = (fact.processor_connection_id, fact.charge_external_id, fact.amount_minor, fact.currency)
+    for row in asked:
+        if (row.processor_connection_id, row.external_id) == (fact.processor_connection_id, fact.external_id):
+            return actors.of_refund(row.requested_by, row.requested_by_id)
+    for row in asked:
+        same = (row.processor_connection_id, row.charge_external_id, row.amount_minor, row.currency) == about
+        if same and row.external_id is None and row.status in ("PENDING", "UNKNOWN") and row.id < fact.id:
+            return actors.of_refund(row.requested_by, row.requested_by_id)
+    return None
+
+
 async def _update_refund(fact: MoneyFact, facts: list[MoneyFact]) -> None:
     same = [f for f in facts if f.kind == "REFUND" and f.external_id == fact.external_id]
     best = max(same, key=payment_views.rank)
@@ -325,7 +339,10 @@ async def _announce_fact(
         title = "Payment accepted" if fact.kind == "ACCEPTANCE" else None
         if kind == CardKind.PAYMENT_MISMATCH and not fact.confirmed:
             title = activity_cards.NOT_CONFIRMED
-        await _log_card(changed, cards, request, kind, text, key=key, money_fact_id=fact.id, notify=True, title=title)
+        by = await _requester(fact) if kind == CardKind.REFUND_ISSUED else None
+        await _log_card(
+            changed, cards, request, kind, text, key=key, money_fact_id=fact.id, notify=True, title=title, by=by
+        )
 
 
 def _card_of(

@@ -16,6 +16,7 @@ from resolvers.transport import executor
 from resolvers.transport.answers import Answers
 from resolvers.transport.executor import NotPlanned
 from resolvers.transport.quick import QuickAnswers
+from services.accounts import authentication, users
 from tests.flows.conftest import Team, new_team
 from tests.flows.harness import GraphQLFailed, key
 
@@ -52,6 +53,24 @@ async def test_an_unchanged_thread_is_answered_from_memory_and_a_changed_one_is_
     changed = await team.product.one(THREAD, variables, token=team.agent)
     assert [item["__typename"] for item in changed["thread"]["nodes"]] == ["Message", "ActivityCard"]
     assert hits[-1] is False
+
+
+async def test_a_kept_thread_shows_its_authors_as_they_are_now(team: Team, hits: list[bool]) -> None:
+    maria = await team.contact()
+    variables = {"id": maria["conversation"]["id"]}
+    await team.send(await team.request(maria))
+    document = THREAD.replace("body", "body author { __typename ... on User { name role } ... on Contact { name } }")
+    for _ in range(4):
+        await team.product.one(document, variables, token=team.agent)
+    assert hits[-1] is True
+    owner = await authentication.authenticate(team.owner)
+    agent = await authentication.authenticate(team.agent)
+    assert owner is not None and agent is not None and agent.user_id is not None  # noqa: PT018 (for mypy)
+    await users.update(owner, agent.user_id, {"name": "Ana Newname"})
+    changed = await team.product.one(document, variables, token=team.agent)
+    assert {"__typename": "User", "name": "Ana Newname", "role": "AGENT"} in [
+        item.get("author") for item in changed["thread"]["nodes"]
+    ]
 
 
 async def test_no_viewer_gets_what_was_kept_for_another(team: Team, hits: list[bool]) -> None:

@@ -226,6 +226,11 @@ async def ids(team: Team) -> dict[str, list[str]]:
                 processor_connection_id=chance.choice([None, team.processor.id]),
             )
             await factories.attachment(message, n=1, name=f"{n}.pdf")
+            if fact.processor_connection_id is not None:
+                await factories.refund(fact, requested_by=chance.choice(actors))
+                for kind in ("REFUND", "DISPUTE"):
+                    of_charge = {"charge_external_id": fact.external_id, "dispute_reason": "fraudulent"}
+                    await factories.money_fact(request, kind=kind, outcome="PENDING", **of_charge)
         if n % 2:
             await tables.MessagePaymentRequest.create(
                 account_id=team.account.id, message_id=message.id, payment_request_id=request.id
@@ -365,6 +370,8 @@ BY = "__typename ... on User { id name } ... on ApiKey { id name } ... on Contac
           ... on ActivityCard {{ actor {{ {BY} }} }} }} }} }} }} }}""",
         f"""{{ contacts(first: 5) {{ nodes {{ paymentRequests(first: 5) {{ nodes {{ createdBy {{ {BY} }} voidedBy {{ {BY} }}
           payments {{ id recordedBy {{ {BY} }} }} }} }} }} }} }}""",
+        f"""{{ paymentRequests(first: 5) {{ nodes {{ refunds {{ id status amount {{ formatted }} requestedBy {{ {BY} }}
+          charge {{ id amount {{ amount }} }} payment {{ id status }} }} disputes {{ id state reason payment {{ id }} }} }} }} }}""",
     ],
 )
 async def test_threads_and_payment_tabs_with_their_actors_are_planned(
