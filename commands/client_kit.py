@@ -71,6 +71,7 @@ export interface RowTarget extends Target {
 export interface EventShape {
   edges: EdgeTarget[];
   rows: RowTarget[];
+  outdates: Target[];
   drops: Record<string, string>;
 }
 export declare const shape: {
@@ -193,7 +194,8 @@ def connections(schema: GraphQLSchema) -> dict[str, dict[str, Any]]:
 
 
 def _order(field: GraphQLField, connection: GraphQLObjectType) -> tuple[str | None, bool]:
-    text = f"{field.description or ''} {connection.description or ''}".casefold()
+    descriptions = [field.description, connection.description, *(one.description for one in field.args.values())]
+    text = " ".join(filter(None, descriptions)).casefold()
     return next((order for phrase, order in ORDERS.items() if phrase in text), (None, False))
 
 
@@ -203,6 +205,7 @@ def events(schema: GraphQLSchema) -> dict[str, dict[str, Any]]:
         name: {
             "edges": edge_targets(schema, kind),
             "rows": row_targets(schema, kind),
+            "outdates": outdated_targets(schema, kind),
             "drops": {
                 field: found[1]
                 for field in kind.fields
@@ -238,6 +241,27 @@ def row_targets(schema: GraphQLSchema, event: GraphQLObjectType) -> list[dict[st
                 # Where an event's edge adds new objects, a row of another event is there already, or on a further page.
                 placed = one["edge"] not in _edges_of_events(schema)
                 found.append({"row": row, "list": name, "parents": owners, "placed": placed})
+    return found
+
+
+def outdated_targets(schema: GraphQLSchema, event: GraphQLObjectType) -> list[dict[str, Any]]:
+    """Lists that the event changes without saying how: of parts of its object, or of the objects that its name counts."""
+    kinds = {get_named_type(field.type) for field in event.fields.values()}
+    parts = {
+        get_named_type(field.type).name
+        for kind in kinds
+        if isinstance(kind, GraphQLObjectType) and event.name.startswith(kind.name)
+        for field in kind.fields.values()
+        if _is_object_list(field.type)
+    }
+    found = []
+    for name, one in connections(schema).items():
+        owners = paths(schema, event, one["parent"])
+        has_owner = owners or one["parent"] == "Query"
+        of_parts = parts & set(one["nodes"]) and one["edge"] not in _edges_of_events(schema)
+        counted = any(event.name.startswith(f"{node}s") for node in one["nodes"])
+        if has_owner and (of_parts or counted) and not event.name.startswith(f"{one['parent']}s"):
+            found.append({"list": name, "parents": owners})
     return found
 
 

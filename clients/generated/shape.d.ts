@@ -24,6 +24,7 @@ export interface RowTarget extends Target {
 export interface EventShape {
   edges: EdgeTarget[];
   rows: RowTarget[];
+  outdates: Target[];
   drops: Record<string, string>;
 }
 export declare const shape: {

@@ -296,8 +296,8 @@ export const shape = {
       "edge": "PaymentRequestEdge",
       "nodes": ["PaymentRequest"],
       "keyArgs": ["filter", "orderBy"],
-      "by": null,
-      "descending": false
+      "by": "createdAt",
+      "descending": true
     },
     "Contact.payments": {
       "parent": "Contact",
@@ -326,8 +326,8 @@ export const shape = {
       "edge": "ContactEdge",
       "nodes": ["Contact"],
       "keyArgs": ["filter", "orderBy"],
-      "by": null,
-      "descending": false
+      "by": "createdAt",
+      "descending": true
     },
     "Query.conversations": {
       "parent": "Query",
@@ -336,8 +336,8 @@ export const shape = {
       "edge": "ConversationEdge",
       "nodes": ["Conversation"],
       "keyArgs": ["filter", "orderBy"],
-      "by": null,
-      "descending": false
+      "by": "lastActivityAt",
+      "descending": true
     },
     "Query.invitations": {
       "parent": "Query",
@@ -376,8 +376,8 @@ export const shape = {
       "edge": "PaymentRequestEdge",
       "nodes": ["PaymentRequest"],
       "keyArgs": ["filter", "orderBy"],
-      "by": null,
-      "descending": false
+      "by": "createdAt",
+      "descending": true
     }
   },
   "feeds": ["contactPaymentEvents", "conversationEvents", "dashboardEvents", "inboxEvents", "notificationEvents"],
@@ -385,61 +385,73 @@ export const shape = {
     "AccountUpdated": {
       "edges": [],
       "rows": [],
+      "outdates": [],
       "drops": {}
     },
     "ContactMerged": {
       "edges": [],
-      "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}],
+      "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "outdates": [],
       "drops": {"mergedContactId": "Contact", "mergedConversationId": "Conversation"}
     },
     "ContactUpdated": {
       "edges": [],
       "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}],
+      "outdates": [],
       "drops": {}
     },
     "ConversationUpdated": {
       "edges": [],
       "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "outdates": [],
       "drops": {}
     },
     "DashboardUpdated": {
       "edges": [],
       "rows": [],
+      "outdates": [],
       "drops": {}
     },
     "MessageUpdated": {
       "edges": [],
-      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}, {"row": "message", "list": "Query.messages", "parents": [], "placed": true}],
+      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}, {"row": "message", "list": "Query.messages", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "outdates": [],
       "drops": {}
     },
     "NotificationAdded": {
       "edges": [{"edge": "edge", "list": "Query.notifications", "parents": []}],
       "rows": [],
+      "outdates": [],
       "drops": {}
     },
     "NotificationsRead": {
       "edges": [],
       "rows": [],
+      "outdates": [{"list": "Query.notifications", "parents": []}],
       "drops": {}
     },
     "PaymentRequestUpdated": {
       "edges": [{"edge": "paymentRequestEdge", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]]}, {"edge": "paymentRequestEdge", "list": "Query.paymentRequests", "parents": []}],
       "rows": [{"row": "paymentRequest", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]], "placed": false}, {"row": "paymentRequest", "list": "Query.paymentRequests", "parents": [], "placed": false}],
+      "outdates": [{"list": "Contact.payments", "parents": [["paymentRequest", "contact"]]}],
       "drops": {}
     },
     "ResyncRequired": {
       "edges": [],
       "rows": [],
+      "outdates": [],
       "drops": {}
     },
     "Subscribed": {
       "edges": [],
       "rows": [],
+      "outdates": [],
       "drops": {}
     },
     "ThreadItemAdded": {
       "edges": [{"edge": "edge", "list": "Conversation.thread", "parents": [["conversation"], ["contact", "conversation"]]}],
-      "rows": [],
+      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "outdates": [],
       "drops": {}
     }
   },

@@ -32,6 +32,8 @@ export function applyEvent(store, event, variables) {
         else
             visit(target, (list, of) => (target.placed ? place(store, list, of, row) : list.narrowed && list.stale()));
     }
+    for (const target of rules.outdates)
+        visit(target, (list) => list.stale());
 }
 function parentOf(store, event, list, target, variables) {
     for (const path of target.parents) {

@@ -1,9 +1,11 @@
-// urql with graphcache: the configuration of cacheExchange, and subscriptions over the live socket.
-import { gql, subscriptionExchange } from "@urql/core";
+// urql with graphcache: one exchange for the cache and the subscriptions over the live socket.
+import { composeExchanges, gql, subscriptionExchange } from "@urql/core";
+import { cacheExchange } from "@urql/exchange-graphcache";
+import { pipe, tap } from "wonka";
 import { relayPagination } from "@urql/exchange-graphcache/extras";
 import { shape } from "../generated/shape.js";
 import { applyEvent, content } from "./events.js";
-/** `cacheExchange({ schema, ...cacheOptions() })`; `schema` is introspection.json. */
+/** `cacheExchange({ schema, ...cacheOptions() })`, for those who build the exchanges themselves; `schema` is introspection.json. */
 export function cacheOptions() {
     const keys = {};
     const resolvers = {};
@@ -24,13 +26,28 @@ export function cacheOptions() {
     }
     return { keys, resolvers, updates };
 }
-/** Subscriptions over the live socket. */
-export function liveExchange(live) {
-    return subscriptionExchange({
+/** The cache and the subscriptions, in place of cacheExchange. If a feed can't be continued, what is on screen is queried again. */
+export function liveCache({ live, ...own }) {
+    const shown = new Map();
+    const tracking = ({ client, forward }) => {
+        live.resync ??= async () => {
+            const again = ({ query, variables }) => client.query(query, variables, { requestPolicy: "network-only" }).toPromise();
+            await Promise.all([...shown.values()].map(again));
+        };
+        const track = (operation) => {
+            if (operation.kind === "query")
+                shown.set(operation.key, operation);
+            if (operation.kind === "teardown")
+                shown.delete(operation.key);
+        };
+        return (operations) => forward(pipe(operations, tap(track)));
+    };
+    const subscriptions = subscriptionExchange({
         forwardSubscription: ({ query, variables }) => ({
             subscribe: (sink) => ({ unsubscribe: live.subscribe({ query: query ?? "", variables: variables }, sink) }),
         }),
     });
+    return composeExchanges([tracking, cacheExchange({ ...cacheOptions(), ...own }), subscriptions]);
 }
 // An edge's place in a list is its cursor; an edge without one is its node's.
 const edgeKey = (edge) => {

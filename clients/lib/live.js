@@ -1,5 +1,5 @@
 // One WebSocket (graphql-transport-ws) for all live feeds. It needs nothing but a WebSocket.
-/** The subscriptions can't go on: the token stays refused, or the client broke the protocol. */
+/** The subscriptions can't go on: the session is over, the token stays refused, or the client broke the protocol. */
 export class LiveClosed extends Error {
     code;
     constructor(code, reason) {
@@ -7,6 +7,7 @@ export class LiveClosed extends Error {
         this.code = code;
     }
 }
+const NO_TOKEN = 1006;
 const REFUSED = 4403;
 const TOO_MANY_MESSAGES = 1008;
 const BUSY = [1012, 1013];
@@ -14,7 +15,7 @@ const BUSY = [1012, 1013];
 const FATAL = [4400, 4401, 4406, 4409, 4429];
 const PASSING = ["RATE_LIMITED", "SERVICE_UNAVAILABLE"];
 const MAX_REFUSALS = 3;
-const STABLE_MS = 5_000;
+const STABLE_MS = 2_000;
 const PING_MS = 20_000;
 const ANSWER_MS = 8_000;
 const SPREAD_MS = 2_000;
@@ -52,14 +53,17 @@ export function createLive(options) {
         report("connecting");
         try {
             const token = await options.token(refusals > 0);
+            opening = false;
             if (!closed && feeds.size > 0)
                 connect(token);
         }
         catch (error) {
-            failAll(error);
-        }
-        finally {
             opening = false;
+            // Without a network a token can't be renewed either.
+            if (error instanceof LiveClosed)
+                failAll(error);
+            else
+                lost(NO_TOKEN, String(error));
         }
     }
     function connect(token) {
@@ -101,7 +105,7 @@ export function createLive(options) {
     function next(feed, result) {
         const event = result.data ? Object.values(result.data)[0] : null;
         feed.attempts = 0;
-        if (feed.resumes && event?.__typename === "ResyncRequired" && options.resync)
+        if (feed.resumes && event?.__typename === "ResyncRequired" && live.resync)
             return resync(feed, event);
         if (feed.resumes && event?.cursor) {
             feed.after = event.cursor;
@@ -145,7 +149,7 @@ export function createLive(options) {
     async function reload(event) {
         for (let attempt = 0;; attempt++) {
             try {
-                return (await options.resync(event)) || event.cursor;
+                return (await live.resync(event)) || event.cursor;
             }
             catch {
                 await new Promise((done) => setTimeout(done, wait(attempt)));
@@ -198,7 +202,7 @@ export function createLive(options) {
         report("waiting");
         const offline = globalThis.navigator?.onLine === false;
         const spread = BUSY.includes(code) ? Math.random() * SPREAD_MS : 0;
-        const ended = code === REFUSED && attempts === 0;
+        const ended = code === REFUSED && (attempts === 0 || lived > STABLE_MS);
         const usual = spread + wait(attempts++);
         retry = setTimeout(open, offline || code === TOO_MANY_MESSAGES ? maxWait : ended ? 0 : usual);
     }
@@ -220,7 +224,8 @@ export function createLive(options) {
     const wake = () => (ready ? probe() : void open());
     globalThis.addEventListener?.("online", wake);
     globalThis.addEventListener?.("offline", probe);
-    return {
+    const live = {
+        resync: options.resync?.bind(options),
         subscribe(request, sink) {
             const resumes = /\$after\b/.test(request.query);
             const after = request.variables?.["after"];
@@ -253,5 +258,18 @@ export function createLive(options) {
             for (const { sink } of ending)
                 sink.complete();
         },
+    };
+    return live;
+}
+/** fetch with the access token. A token that is refused is replaced, once. */
+export function authorized(token, send = fetch) {
+    return async (input, init) => {
+        const attempt = async (refused) => {
+            const headers = new Headers(init?.headers);
+            headers.set("authorization", `Bearer ${await token(refused)}`);
+            return send(input, { ...init, headers });
+        };
+        const response = await attempt(false);
+        return response.status === 401 ? attempt(true) : response;
     };
 }

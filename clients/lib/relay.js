@@ -1,29 +1,44 @@
 import relay from "relay-runtime";
 import { shape } from "../generated/shape.js";
 import { applyEvent, content } from "./events.js";
+import { authorized } from "./live.js";
 const values = new Set(shape.values);
-const HANDLE = /^__.+_connection(?:\((.*)\))?$/;
+const HANDLE = /^__(.+)_connection(?:\((.*)\))?$/;
 /** `new Environment({ network, store, getDataID })`: an object without id is identified by its content. */
 export function getDataID(object, type) {
     if (!values.has(type))
         return object["id"];
     return `${type}:${content(object)}`;
 }
+/** Queries and mutations over HTTP, subscriptions over the live socket. */
+export function createNetwork({ url, token, live }) {
+    const send = authorized(token);
+    const overHttp = async ({ text, name }, variables) => {
+        const body = JSON.stringify({ query: text, operationName: name, variables });
+        const response = await send(url, { method: "POST", headers: { "content-type": "application/json" }, body });
+        return (await response.json());
+    };
+    return relay.Network.create(overHttp, liveSubscriptions(live));
+}
 /** The second argument of Network.create. */
 export function liveSubscriptions(live) {
     return (request, variables) => relay.Observable.create((sink) => live.subscribe({ query: request.text ?? "", operationName: request.name, variables }, sink));
 }
 /**
- * `requestSubscription(environment, { subscription, variables, updater: updater(environment, variables) })`.
- * It keeps every `@connection` in line. `onStale` is called where only the server can say what belongs to a list: query it again.
+ * `requestSubscription(environment, { subscription, variables, updater: updater(environment, { variables }) })`.
+ * It keeps every `@connection` in line. `onStale` gets the keys of connections to query again, because the server alone can
+ * say what belongs to them; without it they are invalidated.
  */
-export function updater(environment, variables = {}, onStale) {
+export function updater(environment, { variables = {}, onStale } = {}) {
     return (source) => {
+        const stale = new Set();
         for (const feed of shape.feeds) {
             const event = rootField(source, feed);
             if (event)
-                applyEvent(storeOf(environment, source, onStale), event, variables);
+                applyEvent(storeOf(environment, source, onStale && stale), event, variables);
         }
+        if (stale.size > 0)
+            setTimeout(() => onStale(stale));
     };
 }
 // A feed that the operation does not select is no field of its selector.
@@ -35,7 +50,7 @@ function rootField(source, feed) {
         return null;
     }
 }
-function storeOf(environment, source, onStale) {
+function storeOf(environment, source, stale) {
     return {
         type: (item) => item.getType(),
         key: (item) => item.getDataID(),
@@ -50,7 +65,7 @@ function storeOf(environment, source, onStale) {
                 const handle = HANDLE.exec(name);
                 const connection = handle && record.getLinkedRecord(name);
                 if (connection?.getType() === list.connection)
-                    visit(new Connection(source, connection, list, handle[1] ?? "", onStale));
+                    visit(new Connection(source, connection, list, handle, stale));
             }
         },
     };
@@ -59,14 +74,16 @@ class Connection {
     source;
     record;
     list;
-    onStale;
+    outdated;
     narrowed;
-    constructor(source, record, list, given, onStale) {
+    key;
+    constructor(source, record, list, [, key, given], outdated) {
         this.source = source;
         this.record = record;
         this.list = list;
-        this.onStale = onStale;
-        this.narrowed = given.replace(/\w+:null,?/g, "") !== "";
+        this.outdated = outdated;
+        this.key = key;
+        this.narrowed = (given ?? "").replace(/\w+:null,?/g, "") !== "";
     }
     get #edges() {
         return (this.record.getLinkedRecords("edges") ?? []).filter((edge) => edge !== null);
@@ -104,8 +121,8 @@ class Connection {
         this.record.setValue(total, "totalCount");
     }
     stale() {
-        if (this.onStale)
-            this.onStale(this.list.field);
+        if (this.outdated)
+            this.outdated.add(this.key);
         else
             this.record.invalidateRecord();
     }

@@ -55,6 +55,7 @@ export function applyEvent<Item>(store: Store<Item>, event: Item, variables: Rec
     if (mark && store.value(row, mark)) visit(target, (list) => remove(store, list, store.key(row)));
     else visit(target, (list, of) => (target.placed ? place(store, list, of, row) : list.narrowed && list.stale()));
   }
+  for (const target of rules.outdates) visit(target, (list) => list.stale());
 }
 
 function parentOf<Item>(

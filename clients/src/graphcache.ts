@@ -1,5 +1,7 @@
-// urql with graphcache: the configuration of cacheExchange, and subscriptions over the live socket.
-import { gql, subscriptionExchange, type Exchange } from "@urql/core";
+// urql with graphcache: one exchange for the cache and the subscriptions over the live socket.
+import { composeExchanges, gql, subscriptionExchange, type Exchange, type Operation } from "@urql/core";
+import { cacheExchange } from "@urql/exchange-graphcache";
+import { pipe, tap } from "wonka";
 import type { Cache, CacheExchangeOpts, DataFields, FieldInfo, KeyGenerator, UpdateResolver } from "@urql/exchange-graphcache";
 import { relayPagination } from "@urql/exchange-graphcache/extras";
 import { shape, type ListShape } from "../generated/shape.js";
@@ -9,7 +11,7 @@ import type { Live } from "./live.js";
 type Fields = Record<string, unknown>;
 type Item = string | Fields;
 
-/** `cacheExchange({ schema, ...cacheOptions() })`; `schema` is introspection.json. */
+/** `cacheExchange({ schema, ...cacheOptions() })`, for those who build the exchanges themselves; `schema` is introspection.json. */
 export function cacheOptions(): Pick<CacheExchangeOpts, "keys" | "resolvers" | "updates"> {
   const keys: Record<string, KeyGenerator> = {};
   const resolvers: Record<string, Record<string, any>> = {};
@@ -27,13 +29,26 @@ export function cacheOptions(): Pick<CacheExchangeOpts, "keys" | "resolvers" | "
   return { keys, resolvers, updates };
 }
 
-/** Subscriptions over the live socket. */
-export function liveExchange(live: Live): Exchange {
-  return subscriptionExchange({
+/** The cache and the subscriptions, in place of cacheExchange. If a feed can't be continued, what is on screen is queried again. */
+export function liveCache({ live, ...own }: CacheExchangeOpts & { live: Live }): Exchange {
+  const shown = new Map<number, Operation>();
+  const tracking: Exchange = ({ client, forward }) => {
+    live.resync ??= async () => {
+      const again = ({ query, variables }: Operation) => client.query(query, variables, { requestPolicy: "network-only" }).toPromise();
+      await Promise.all([...shown.values()].map(again));
+    };
+    const track = (operation: Operation) => {
+      if (operation.kind === "query") shown.set(operation.key, operation);
+      if (operation.kind === "teardown") shown.delete(operation.key);
+    };
+    return (operations) => forward(pipe(operations, tap(track)));
+  };
+  const subscriptions = subscriptionExchange({
     forwardSubscription: ({ query, variables }) => ({
       subscribe: (sink) => ({ unsubscribe: live.subscribe({ query: query ?? "", variables: variables as Fields }, sink as any) }),
     }),
   });
+  return composeExchanges([tracking, cacheExchange({ ...cacheOptions(), ...own }), subscriptions]);
 }
 
 // An edge's place in a list is its cursor; an edge without one is its node's.

@@ -24,23 +24,29 @@ export interface LiveSink<Data = any> {
 export interface LiveOptions {
   /** ws:// or wss://. */
   url: string;
-  /** The access token; called for each connection. `refused`: the server did not accept the last one, get another. */
+  /**
+   * The access token; called for each connection. `refused`: the server did not accept the last one, get another.
+   * If it throws, it is called again later; throw a LiveClosed to end all subscriptions.
+   */
   token(refused: boolean): string | Promise<string>;
   /** A feed can't be continued: query everything again. It goes on after the cursor that you return, else after the event's. */
-  resync?(event: LiveEvent): string | void | Promise<string | void>;
+  resync?(event: LiveEvent): Resynced;
   onStatus?(status: LiveStatus): void;
   /** For an environment without a global WebSocket. */
   WebSocket?: new (url: string, protocol: string) => WebSocket;
   /** The longest wait between two attempts, in milliseconds; 10,000 if left out. */
   maxWait?: number;
 }
+export type Resynced = string | void | Promise<string | void>;
 export interface Live {
+  /** As of the options; a library's adapter may set it. */
+  resync: ((event: LiveEvent) => Resynced) | undefined;
   /** Follow a subscription until the returned function is called. Declare `$after`, and select `cursor` in each event. */
   subscribe<Data = any>(request: LiveRequest, sink: LiveSink<Data>): () => void;
   /** Complete all subscriptions and close the socket. */
   close(): void;
 }
-/** The subscriptions can't go on: the token stays refused, or the client broke the protocol. */
+/** The subscriptions can't go on: the session is over, the token stays refused, or the client broke the protocol. */
 export class LiveClosed extends Error {
   constructor(
     readonly code: number,
@@ -64,6 +70,7 @@ interface Feed {
 }
 type Timer = ReturnType<typeof setTimeout> | undefined;
 
+const NO_TOKEN = 1006;
 const REFUSED = 4403;
 const TOO_MANY_MESSAGES = 1008;
 const BUSY = [1012, 1013];
@@ -71,7 +78,7 @@ const BUSY = [1012, 1013];
 const FATAL = [4400, 4401, 4406, 4409, 4429];
 const PASSING = ["RATE_LIMITED", "SERVICE_UNAVAILABLE"];
 const MAX_REFUSALS = 3;
-const STABLE_MS = 5_000;
+const STABLE_MS = 2_000;
 const PING_MS = 20_000;
 const ANSWER_MS = 8_000;
 const SPREAD_MS = 2_000;
@@ -110,11 +117,13 @@ export function createLive(options: LiveOptions): Live {
     report("connecting");
     try {
       const token = await options.token(refusals > 0);
+      opening = false;
       if (!closed && feeds.size > 0) connect(token);
     } catch (error) {
-      failAll(error);
-    } finally {
       opening = false;
+      // Without a network a token can't be renewed either.
+      if (error instanceof LiveClosed) failAll(error);
+      else lost(NO_TOKEN, String(error));
     }
   }
 
@@ -153,7 +162,7 @@ export function createLive(options: LiveOptions): Live {
   function next(feed: Feed, result: LiveResult) {
     const event = result.data ? (Object.values(result.data)[0] as LiveEvent | null) : null;
     feed.attempts = 0;
-    if (feed.resumes && event?.__typename === "ResyncRequired" && options.resync) return resync(feed, event);
+    if (feed.resumes && event?.__typename === "ResyncRequired" && live.resync) return resync(feed, event);
     if (feed.resumes && event?.cursor) {
       feed.after = event.cursor;
       if (event.__typename !== "Subscribed") {
@@ -194,7 +203,7 @@ export function createLive(options: LiveOptions): Live {
   async function reload(event: LiveEvent): Promise<string | undefined> {
     for (let attempt = 0; ; attempt++) {
       try {
-        return (await options.resync!(event)) || event.cursor;
+        return (await live.resync!(event)) || event.cursor;
       } catch {
         await new Promise((done) => setTimeout(done, wait(attempt)));
       }
@@ -243,7 +252,7 @@ export function createLive(options: LiveOptions): Live {
     report("waiting");
     const offline = globalThis.navigator?.onLine === false;
     const spread = BUSY.includes(code) ? Math.random() * SPREAD_MS : 0;
-    const ended = code === REFUSED && attempts === 0;
+    const ended = code === REFUSED && (attempts === 0 || lived > STABLE_MS);
     const usual = spread + wait(attempts++);
     retry = setTimeout(open, offline || code === TOO_MANY_MESSAGES ? maxWait : ended ? 0 : usual);
   }
@@ -266,7 +275,8 @@ export function createLive(options: LiveOptions): Live {
   globalThis.addEventListener?.("online", wake);
   globalThis.addEventListener?.("offline", probe);
 
-  return {
+  const live: Live = {
+    resync: options.resync?.bind(options),
     subscribe(request, sink) {
       const resumes = /\$after\b/.test(request.query);
       const after = request.variables?.["after"];
@@ -295,5 +305,19 @@ export function createLive(options: LiveOptions): Live {
       report("closed");
       for (const { sink } of ending) sink.complete();
     },
+  };
+  return live;
+}
+
+/** fetch with the access token. A token that is refused is replaced, once. */
+export function authorized(token: LiveOptions["token"], send: typeof fetch = fetch): typeof fetch {
+  return async (input, init) => {
+    const attempt = async (refused: boolean) => {
+      const headers = new Headers(init?.headers);
+      headers.set("authorization", `Bearer ${await token(refused)}`);
+      return send(input, { ...init, headers });
+    };
+    const response = await attempt(false);
+    return response.status === 401 ? attempt(true) : response;
   };
 }

@@ -1,20 +1,31 @@
-// Relay: options of the environment, an updater for subscriptions, and subscriptions over the live socket.
-import type { Environment, RecordProxy, RecordSourceSelectorProxy, SubscribeFunction } from "relay-runtime";
+// Relay: the environment's network and ids, and an updater for subscriptions.
+import type { Environment, FetchFunction, RecordProxy, RecordSourceSelectorProxy, SubscribeFunction } from "relay-runtime";
 import relay from "relay-runtime";
 import { shape, type ListShape } from "../generated/shape.js";
 import { applyEvent, content, type List, type Store } from "./events.js";
-import type { Live } from "./live.js";
+import { authorized, type Live, type LiveOptions } from "./live.js";
 
 type Item = RecordProxy;
 type Source = RecordSourceSelectorProxy;
 
 const values = new Set(shape.values);
-const HANDLE = /^__.+_connection(?:\((.*)\))?$/;
+const HANDLE = /^__(.+)_connection(?:\((.*)\))?$/;
 
 /** `new Environment({ network, store, getDataID })`: an object without id is identified by its content. */
 export function getDataID(object: Record<string, unknown>, type: string): string {
   if (!values.has(type)) return object["id"] as string;
   return `${type}:${content(object)}`;
+}
+
+/** Queries and mutations over HTTP, subscriptions over the live socket. */
+export function createNetwork({ url, token, live }: { url: string; token: LiveOptions["token"]; live: Live }) {
+  const send = authorized(token);
+  const overHttp: FetchFunction = async ({ text, name }, variables) => {
+    const body = JSON.stringify({ query: text, operationName: name, variables });
+    const response = await send(url, { method: "POST", headers: { "content-type": "application/json" }, body });
+    return (await response.json()) as any;
+  };
+  return relay.Network.create(overHttp, liveSubscriptions(live));
 }
 
 /** The second argument of Network.create. */
@@ -24,15 +35,21 @@ export function liveSubscriptions(live: Live): SubscribeFunction {
 }
 
 /**
- * `requestSubscription(environment, { subscription, variables, updater: updater(environment, variables) })`.
- * It keeps every `@connection` in line. `onStale` is called where only the server can say what belongs to a list: query it again.
+ * `requestSubscription(environment, { subscription, variables, updater: updater(environment, { variables }) })`.
+ * It keeps every `@connection` in line. `onStale` gets the keys of connections to query again, because the server alone can
+ * say what belongs to them; without it they are invalidated.
  */
-export function updater(environment: Environment, variables: Record<string, unknown> = {}, onStale?: (field: string) => void) {
+export function updater(
+  environment: Environment,
+  { variables = {}, onStale }: { variables?: Record<string, unknown>; onStale?: (keys: Set<string>) => void } = {},
+) {
   return (source: Source | any): void => {
+    const stale = new Set<string>();
     for (const feed of shape.feeds) {
       const event = rootField(source as Source, feed);
-      if (event) applyEvent(storeOf(environment, source as Source, onStale), event, variables);
+      if (event) applyEvent(storeOf(environment, source as Source, onStale && stale), event, variables);
     }
+    if (stale.size > 0) setTimeout(() => onStale!(stale));
   };
 }
 
@@ -45,7 +62,7 @@ function rootField(source: Source, feed: string): Item | null {
   }
 }
 
-function storeOf(environment: Environment, source: Source, onStale?: (field: string) => void): Store<Item> {
+function storeOf(environment: Environment, source: Source, stale: Set<string> | undefined): Store<Item> {
   return {
     type: (item) => item.getType(),
     key: (item) => item.getDataID(),
@@ -59,7 +76,7 @@ function storeOf(environment: Environment, source: Source, onStale?: (field: str
       for (const name of Object.keys(raw ?? {})) {
         const handle = HANDLE.exec(name);
         const connection = handle && record.getLinkedRecord(name);
-        if (connection?.getType() === list.connection) visit(new Connection(source, connection, list, handle![1] ?? "", onStale));
+        if (connection?.getType() === list.connection) visit(new Connection(source, connection, list, handle!, stale));
       }
     },
   };
@@ -67,15 +84,17 @@ function storeOf(environment: Environment, source: Source, onStale?: (field: str
 
 class Connection implements List<Item> {
   readonly narrowed: boolean;
+  private readonly key: string;
 
   constructor(
     private readonly source: Source,
     private readonly record: Item,
     private readonly list: ListShape,
-    given: string,
-    private readonly onStale?: (field: string) => void,
+    [, key, given]: RegExpExecArray,
+    private readonly outdated: Set<string> | undefined,
   ) {
-    this.narrowed = given.replace(/\w+:null,?/g, "") !== "";
+    this.key = key!;
+    this.narrowed = (given ?? "").replace(/\w+:null,?/g, "") !== "";
   }
 
   get #edges(): Item[] {
@@ -113,7 +132,7 @@ class Connection implements List<Item> {
     this.record.setValue(total, "totalCount");
   }
   stale() {
-    if (this.onStale) this.onStale(this.list.field);
+    if (this.outdated) this.outdated.add(this.key);
     else this.record.invalidateRecord();
   }
   #pageInfo(name: string) {
