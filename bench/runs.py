@@ -329,7 +329,11 @@ def send(lab: Lab, target: Target, engine: str) -> Figures:
 
         def one() -> float:
             started = time.perf_counter()
-            order = {"idempotencyKey": str(uuid.uuid4()), "contactId": known["contact"], "productName": "Deep clean"}
+            order = {
+                "idempotencyKey": str(uuid.uuid4()),
+                "for": {"contactId": known["contact"]},
+                "productName": "Deep clean",
+            }
             made = _data(server, _CREATE, {**order, "amount": {"amount": "125.00"}}, headers)["createPaymentRequest"]
             order = {"idempotencyKey": str(uuid.uuid4()), "channelId": known["channel"]}
             sent = _data(server, _SEND, {**order, "paymentRequestId": made["paymentRequest"]["id"]}, headers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import ClassVar
 from uuid import UUID
@@ -52,7 +54,19 @@ class Refusals:
         if self._found:
             first, *others = self._found
             first.others = tuple(others)
+            first.others = tuple(first.all[1:])
             raise first
+
+
+@contextmanager
+def within(*path: str) -> Generator[None, None, None]:
+    """Refusals inside name fields of the input at `path`."""
+    try:
+        yield
+    except Refusal as refusal:
+        for each in refusal.all:
+            each.field = (*path, *each.field) if each.field is not None else None
+        raise
 
 
 class AmountLimit(Refusal):

@@ -143,7 +143,7 @@ class Operations:
     async def _create(self) -> str:
         given = {
             "idempotencyKey": str(uuid4()),
-            "contactId": public_id("cnt", self._of.contact_id),
+            "for": {"contactId": public_id("cnt", self._of.contact_id)},
             "productName": "Deep clean",
             "amount": {"amount": "120.00"},
         }

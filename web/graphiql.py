@@ -71,7 +71,7 @@ async def examples(request: Request) -> list[dict[str, str]]:
             "input": {
                 # New on each visit: a repeated key returns the same request, or a mismatch for other arguments.
                 "idempotencyKey": secrets.token_hex(8),
-                "contactId": contact,
+                "for": {"contactId": contact},
                 "productName": "Deep clean, two rooms",
                 "amount": {"amount": "25.00"},
             }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 
-from resolvers.mutations.arguments import optional_row_id, row_id, template
+from resolvers.mutations.arguments import addresses, given_fields, optional_row_id, row_id, template
 from resolvers.mutations.fields import mutation
 from schema.context import Info
 from schema.inputs.payment_requests import (
     CreatePaymentRequestInput,
     DiscardPaymentRequestInput,
+    PaymentRequestRecipientInput,
     RecordLinkCopiedInput,
     ReleasePaymentLinkInput,
     SendPaymentRequestInput,
@@ -30,6 +31,20 @@ from schema.sandbox import RunSandboxScenarioInput, RunSandboxScenarioPayload
 from schema.thread import ActivityCard, Message
 from services.demo import scenarios
 from services.payments import link_releases, payment_requests, request_sending, voids
+from services.payments.request_recipients import NewContact
+
+
+def _recipient(given: PaymentRequestRecipientInput) -> dict[str, Any]:
+    match given_fields(given, ("contact_id", "conversation_id", "new_contact")):
+        case {"contact_id": id}:
+            return {"contact_id": row_id(id, "cnt")}
+        case {"conversation_id": id}:
+            return {"conversation_id": row_id(id, "cnv")}
+        case {"new_contact": new}:
+            listed = tuple(addresses(new.addresses))
+            contact = NewContact(name=new.name, email=new.email, phone=new.phone, addresses=listed)
+            return {"new_contact": contact}
+    raise TypeError(given)
 
 
 @strawberry.type
@@ -43,8 +58,7 @@ class PaymentRequestMutations:
     ) -> CreatePaymentRequestPayload:
         row = await payment_requests.create(
             info.context.actor,
-            contact_id=row_id(input.contact_id, "cnt"),
-            conversation_id=optional_row_id(input.conversation_id, "cnv"),
+            **_recipient(input.recipient),
             channel_id=optional_row_id(input.channel_id, "chn"),
             product_name=input.product_name,
             amount=input.amount.amount,

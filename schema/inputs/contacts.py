@@ -21,24 +21,30 @@ class ContactAddressInput:
     )
 
 
+_NAME = limited("The person's name.", contacts.NAME_LIMIT)
+_EMAIL = limited("Email address; also its address on the EMAIL channel.", validation.EMAIL_LIMIT)
+_PHONE = limited(
+    "Phone number, for SMS and WHATSAPP. Without a country code, the account's country is assumed.",
+    validation.PHONE_LIMIT,
+)
+_ADDRESSES = "Identities on further channels; one per kind."
+
+
 @strawberry.input(description="A new contact. Its conversation is made with it.")
 class CreateContactInput:
     idempotency_key: str | None = strawberry.field(default=None, description=OPTIONAL_KEY)
-    name: str = strawberry.field(description=limited("The person's name.", contacts.NAME_LIMIT))
-    email: str | None = strawberry.field(
-        default=None,
-        description=limited("Email address; also its address on the EMAIL channel.", validation.EMAIL_LIMIT),
-    )
-    phone: str | None = strawberry.field(
-        default=None,
-        description=limited(
-            "Phone number, for SMS and WHATSAPP. Without a country code, the account's country is assumed.",
-            validation.PHONE_LIMIT,
-        ),
-    )
-    addresses: list[ContactAddressInput] | None = strawberry.field(
-        default=None, description="Identities on further channels; one per kind."
-    )
+    name: str = strawberry.field(description=_NAME)
+    email: str | None = strawberry.field(default=None, description=_EMAIL)
+    phone: str | None = strawberry.field(default=None, description=_PHONE)
+    addresses: list[ContactAddressInput] | None = strawberry.field(default=None, description=_ADDRESSES)
+
+
+@strawberry.input(description="A contact that is created with the object that names it.")
+class NewContactInput:
+    name: str = strawberry.field(description=_NAME)
+    email: str | None = strawberry.field(default=None, description=_EMAIL)
+    phone: str | None = strawberry.field(default=None, description=_PHONE)
+    addresses: list[ContactAddressInput] | None = strawberry.field(default=None, description=_ADDRESSES)
 
 
 @strawberry.input(description="What to change of a contact. Fields left out stay.")

@@ -7,6 +7,7 @@ from datetime import datetime
 import strawberry
 
 from schema.describe import limited
+from schema.inputs.contacts import NewContactInput
 from schema.inputs.descriptions import KEY, REQUEST
 from schema.inputs.messages import MessageTemplateInput
 from schema.scalars import (
@@ -26,13 +27,22 @@ class MoneyInput:
     currency: CurrencyCode | None = strawberry.field(default=None, description="Default: the account's currency.")
 
 
+@strawberry.input(one_of=True, description="The contact who is asked to pay.")
+class PaymentRequestRecipientInput:
+    contact_id: strawberry.ID | None = strawberry.field(default=strawberry.UNSET, description="A contact.")
+    conversation_id: strawberry.ID | None = strawberry.field(
+        default=strawberry.UNSET, description="The contact of a conversation."
+    )
+    new_contact: NewContactInput | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="A contact that is created in the same transaction: with the request, or not at all.",
+    )
+
+
 @strawberry.input(description="A new payment request.")
 class CreatePaymentRequestInput:
     idempotency_key: str = strawberry.field(description=KEY)
-    contact_id: strawberry.ID = strawberry.field(description="The contact who is asked to pay.")
-    conversation_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The contact's conversation; it may be left out, the contact determines it."
-    )
+    recipient: PaymentRequestRecipientInput = strawberry.field(name="for", description="Who is asked to pay.")
     channel_id: strawberry.ID | None = strawberry.field(
         default=None, description="The channel it is meant for; nothing is sent."
     )

@@ -87,7 +87,7 @@ async def check_new(account_id: UUID, given: Mapping[str, Any]) -> Checked:
 
 async def add(actor: Actor, changed: Change, checked: Checked) -> tuple[Contact, Conversation]:
     """Add a contact with its conversation. Raises: AlreadyUsed; IntegrityError, see `naming_the_owner`."""
-    await _refuse_taken(actor.account_id, checked)
+    await refuse_taken(actor.account_id, checked)
     values = checked.values
     contact, conversation = await _create(changed, values["name"], values["email"], values["phone"], checked.addresses)
     # Open inboxes show it now; an unknown sender's appears with its first message.
@@ -102,7 +102,7 @@ async def naming_the_owner(account_id: UUID, checked: Checked) -> AsyncGenerator
     try:
         yield
     except IntegrityError as error:
-        await _refuse_taken(account_id, checked)
+        await refuse_taken(account_id, checked)
         raise AlreadyUsed(field="addresses") from error
 
 
@@ -123,7 +123,7 @@ async def update_contact(actor: Actor, contact_id: UUID, *, changes: Mapping[str
         if contact is None:
             raise NotFound(field="contactId")
         values = {name: value for name, value in checked.values.items() if getattr(contact, name) != value}
-        await _refuse_taken(actor.account_id, replace(checked, contact_id=contact.id))
+        await refuse_taken(actor.account_id, replace(checked, contact_id=contact.id))
         moved = await _set_addresses(contact, checked.addresses)
         if not values and not moved:
             return contact
@@ -314,12 +314,13 @@ async def _validate(account_id: UUID, given: Mapping[str, Any], *, contact_id: U
     )
     if refusals:
         with refusals:  # already refused: also report what saving would refuse later
-            await _refuse_taken(account_id, checked)
+            await refuse_taken(account_id, checked)
     refusals.raise_any()
     return checked
 
 
-async def _refuse_taken(account_id: UUID, checked: Checked) -> None:
+async def refuse_taken(account_id: UUID, checked: Checked) -> None:
+    """Raises: AlreadyUsed."""
     refusals = Refusals()
     for kind, address in checked.addresses.items():
         taken = await held_address(account_id, kind, address)

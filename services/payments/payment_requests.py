@@ -16,15 +16,14 @@ from models.tables import (
     Account,
     ChannelConnection,
     CheckoutSession,
-    Conversation,
     PaymentRequest,
     ProcessorConnection,
 )
 from services.connections import providers
-from services.core import idempotency, merged_rows, validation
+from services.core import idempotency, validation
 from services.core.permissions import Actor, allows
 from services.core.unit_of_work import change
-from services.payments import projection, request_pricing
+from services.payments import projection, request_pricing, request_recipients
 from services.thread import contact_totals, payment_links, request_rows
 
 NAME_LIMIT = 255  # characters
@@ -60,11 +59,12 @@ async def defaults(actor: Actor) -> Defaults:
 async def create(
     actor: Actor,
     *,
-    contact_id: UUID,
     product_name: str,
     amount: str,
     idempotency_key: str,
+    contact_id: UUID | None = None,
     conversation_id: UUID | None = None,
+    new_contact: request_recipients.NewContact | None = None,
     channel_id: UUID | None = None,
     currency: str | None = None,
     description: str | None = None,
@@ -72,14 +72,14 @@ async def create(
     processor: str | None = None,
     processor_id: UUID | None = None,
 ) -> PaymentRequest:
-    """Create a DRAFT with a live link. Safe to repeat with the same idempotency key.
+    """Create a DRAFT with a live link, and the new contact if there is one. Safe to repeat with the same idempotency key.
 
+    The recipient is one of `contact_id`, `conversation_id` and `new_contact`, or a contact and its own conversation.
     `amount`: decimal text; `processor`: a kind; `processor_id`: one connection. Raises: the refusals of each field.
     """
     actor.require("request_payment")
     given = _Given(
-        contact=contact_id,
-        conversation=conversation_id,
+        to=request_recipients.Given(contact=contact_id, conversation=conversation_id, new=new_contact),
         channel=channel_id,
         product=product_name,
         amount=amount,
@@ -91,7 +91,7 @@ async def create(
     )
 
     async def run(save: idempotency.Save) -> PaymentRequest:
-        checked = await _check_input(await rows.get(Account, "WHERE id = ?", actor.account_id), given)
+        checked = await _check_input(actor, await rows.get(Account, "WHERE id = ?", actor.account_id), given)
         return await _store(actor, checked, save)
 
     async def rebuild(ids: dict[str, Any]) -> PaymentRequest:
@@ -104,8 +104,7 @@ async def create(
 class _Given:
     """Its names and values are hashed with the idempotency key."""
 
-    contact: UUID
-    conversation: UUID | None
+    to: request_recipients.Given
     channel: UUID | None
     product: str
     amount: str
@@ -118,7 +117,7 @@ class _Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CheckedInput:
-    contact_id: UUID
+    to: request_recipients.Recipient
     channel_id: UUID | None
     product_name: str
     description: str | None
@@ -127,10 +126,12 @@ class _CheckedInput:
     connection: ProcessorConnection
 
 
-async def _check_input(account: Account, given: _Given) -> _CheckedInput:
+async def _check_input(actor: Actor, account: Account, given: _Given) -> _CheckedInput:
+    to: request_recipients.Recipient | None = None
     connection: ProcessorConnection | None = None
     refusals = errors.Refusals()
-    conversation = await _find_conversation(refusals, account.id, given.contact, given.conversation)
+    with refusals:
+        to = await request_recipients.check(actor, given.to)
     with refusals:
         named = "WHERE id = ? AND account_id = ?"
         if given.channel is not None and not await rows.find(ChannelConnection, named, given.channel, account.id):
@@ -147,9 +148,9 @@ async def _check_input(account: Account, given: _Given) -> _CheckedInput:
         wanted = (account.default_currency if given.currency is None else given.currency).upper()
         money = request_pricing.price(given.amount, wanted, connection, locale=account.locale)
     refusals.raise_any()
-    assert conversation is not None and connection is not None  # noqa: S101, PT018 (refused above)
+    assert to is not None and connection is not None  # noqa: S101, PT018 (refused above)
     return _CheckedInput(
-        contact_id=conversation.contact_id,
+        to=to,
         channel_id=given.channel,
         product_name=name,
         description=details,
@@ -157,22 +158,6 @@ async def _check_input(account: Account, given: _Given) -> _CheckedInput:
         due_at=given.due,
         connection=connection,
     )
-
-
-async def _find_conversation(
-    refusals: errors.Refusals, account_id: UUID, contact_id: UUID, conversation_id: UUID | None
-) -> Conversation | None:
-    contact = await merged_rows.contact(account_id, contact_id)
-    conversation = await rows.first(Conversation, "WHERE contact_id = ?", contact.id) if contact is not None else None
-    with refusals:
-        if conversation is None:
-            raise errors.NotFound(field="contactId")
-    with refusals:
-        if conversation_id is not None:
-            named = await merged_rows.conversation(account_id, conversation_id)
-            if named is None or (conversation is not None and named.id != conversation.id):
-                raise errors.NotFound(field="conversationId")
-    return conversation
 
 
 def _refuse_due_date(due_at: datetime | None, now: datetime) -> None:
@@ -184,9 +169,7 @@ def _refuse_due_date(due_at: datetime | None, now: datetime) -> None:
 
 async def _store(actor: Actor, checked: _CheckedInput, save: idempotency.Save) -> PaymentRequest:
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    async with change(actor.account_id, actor=actor.ref, queue_on=[checked.contact_id]) as changed:
-        contact = await contact_totals.lock_contact(actor.account_id, checked.contact_id)
-        conversation = await rows.get(Conversation, "WHERE contact_id = ?", contact.id)
+    async with request_recipients.changing(actor, checked.to) as (changed, contact, conversation):
         ((count, prefix),) = await database.records(
             "UPDATE account SET request_count = request_count + 1 WHERE id = ? RETURNING request_count, number_prefix",
             actor.account_id,

@@ -85,10 +85,15 @@ async def _mentioned(account_id: UUID, ids: Sequence[UUID]) -> list[User]:
     if len(set(ids)) > MOST_MENTIONS:
         raise Invalid(f"A note mentions at most {MOST_MENTIONS} people.", field="mentions")
     found = await User.filter(id__in=set(ids), account_id=account_id, disabled_at=None).order_by("id") if ids else []
-    if len(found) < len(set(ids)):
-        raise NotFound("A mentioned user does not exist or is disabled.", field="mentions")
-    if any(not allows(user.role, PERMISSION) for user in found):
-        raise Invalid("A mentioned user may not read notes.", field="mentions")
+    roles = {user.id: user.role for user in found}
+    refusals = Refusals()
+    for n, id in enumerate(ids):
+        with refusals:
+            if id not in roles:
+                raise NotFound("A mentioned user does not exist or is disabled.", field=("mentions", str(n)))
+            if not allows(roles[id], PERMISSION):
+                raise Invalid("A mentioned user may not read notes.", field=("mentions", str(n)))
+    refusals.raise_any()
     return found
 
 

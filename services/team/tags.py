@@ -82,7 +82,13 @@ def _known(row: R | None, field: str) -> R:
 
 
 def _names(given: Sequence[str], field: str) -> list[str]:
-    return [validation.required(" ".join(name.split()), limit=LENGTH, field=field) for name in given]
+    found = []
+    refusals = Refusals()
+    for n, name in enumerate(given):
+        with refusals:
+            found.append(validation.required(" ".join(name.split()), limit=LENGTH, field=(field, str(n))))
+    refusals.raise_any()
+    return found
 
 
 def _changed(tags: Sequence[str], add: Sequence[str], remove: Sequence[str]) -> list[str]:

@@ -80,7 +80,7 @@ class Demo:
             " paymentRequest { id number checkoutUrl } userErrors { code message } } }",
             input={
                 "idempotencyKey": os.urandom(16).hex(),
-                "contactId": node["contact"]["id"],
+                "for": {"contactId": node["contact"]["id"]},
                 "productName": product,
                 "amount": {"amount": amount, "currency": "USD"},
             },

@@ -122,7 +122,7 @@ export const EVENTS = `subscription Events($id: ID!, $after: Cursor) { conversat
   ... on PaymentRequestUpdated { cursor paymentRequest { id number status } } } }`;
 
 const input = (key) => ({
-  input: { idempotencyKey: `${given.client}-${key}`, contactId: given.contact, productName: key, amount: { amount: "12.00" } },
+  input: { idempotencyKey: `${given.client}-${key}`, for: { contactId: given.contact }, productName: key, amount: { amount: "12.00" } },
 });
 
 async function until(what, holds) {

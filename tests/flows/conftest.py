@@ -97,7 +97,7 @@ class Team:
         """The input of createPaymentRequest."""
         return {
             "idempotencyKey": harness.key(),
-            "contactId": contact["id"],
+            "for": {"contactId": contact["id"]},
             "productName": "Deep clean",
             "amount": {"amount": "120.00"},
             **more,

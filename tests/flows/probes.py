@@ -107,6 +107,27 @@ def _leaves(path: str, given: GraphQLArgument | GraphQLInputField, inside: tuple
         yield Leaf(path, named.name, not is_non_null_type(kind), required, is_listed(kind))
 
 
+def one_of_each(arguments: Mapping[str, GraphQLArgument]) -> list[set[str]]:
+    """The paths of all leaves, once for each member of a @oneOf input."""
+    found = [set[str]()]
+    for name, argument in arguments.items():
+        found = [paths | more for paths in found for more in _one_of_each(name, argument)]
+    return found
+
+
+def _one_of_each(path: str, given: GraphQLArgument | GraphQLInputField) -> list[set[str]]:
+    named = get_named_type(given.type)
+    if not isinstance(named, GraphQLInputObjectType):
+        return [{path}]
+    members = [_one_of_each(f"{path}.{name}", inner) for name, inner in named.fields.items()]
+    if named.is_one_of:
+        return [paths for each in members for paths in each]
+    found = [set[str]()]
+    for each in members:
+        found = [paths | more for paths in found for more in each]
+    return found
+
+
 def declared(arguments: Mapping[str, GraphQLArgument]) -> str:
     """`($input: SignInInput!)` and the like; empty without arguments."""
     return f"({', '.join(f'${name}: {argument.type}' for name, argument in arguments.items())})" if arguments else ""
@@ -212,11 +233,14 @@ def nested(path: str, value: Any, into: Mapping[str, Any], kind: Mapping[str, Gr
 
 # Right values of the members of a @oneOf input that `right` does not choose.
 MEMBERS: dict[str, dict[str, Any]] = {
+    "PaymentRequestRecipientInput": {
+        "newContact": {"name": "Nora", "addresses": [{"kind": "WEB_CHAT", "address": "nora"}]}
+    },
     "ProcessorCredentialsInput": {
         "paypal": {"clientId": "A", "clientSecret": "B"},
         "square": {"accessToken": "A", "locationId": "L"},
         "custom": {"provider": "plug", "credentials": [{"name": "api_key", "value": "test_dHar4XY7LxsDOtmnkVtj"}]},
-    }
+    },
 }
 
 
@@ -329,6 +353,7 @@ ID_KINDS = {
     "invitationId": "invitation",
     "apiKeyId": "apiKey",
     "messageId": "lost",
+    "mentions": "user",
     "mergedContactId": "twin",
 }
 assert set(PREFIXES) >= {"Contact", "Conversation", "Channel", "PaymentRequest", "Processor", "User", "ApiKey"}
@@ -548,8 +573,7 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "createApiKey": {"name": "Till", "role": "AGENT"},
         "createPaymentRequest": {
             "idempotencyKey": key(),
-            "contactId": w.ids["contact"],
-            "conversationId": maria,
+            "for": {"contactId": w.ids["contact"]},
             "channelId": w.ids["channel"],
             "productName": "Deep clean",
             "amount": {"amount": "120.00", "currency": "USD"},
@@ -613,7 +637,7 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "assignConversation": {"conversationId": maria, "userId": w.ids["user"]},
         "followConversation": {"conversationId": maria, "following": False},
         "saveDraft": {"conversationId": maria, "text": "Hi"},
-        "addNote": {"conversationId": maria, "body": "Ask Ben", "mentions": [w.ids["user"]]},
+        "addNote": {"idempotencyKey": key(), "conversationId": maria, "body": "Ask Ben", "mentions": [w.ids["user"]]},
         "updateConversationTags": {"conversationId": maria, "add": ["VIP"], "remove": ["new"]},
         "updateContactTags": {"contactId": w.ids["contact"], "add": ["VIP"], "remove": ["new"]},
         "createContact": {

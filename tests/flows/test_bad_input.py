@@ -56,6 +56,7 @@ class Case:
 
 # --------------------------------------------------------------------------------------- wrong by the argument's type
 SENDING = ("sendMessage", "sendPaymentRequest")
+NEW_CONTACTS = ("createContact.input", "createPaymentRequest.input.for.newContact")
 # Texts whose limit is reported as TOO_LONG: path to the limit, characters.
 LIMITS = {
     "createApiKey.input.name": 120,
@@ -73,10 +74,11 @@ LIMITS = {
     "addNote.input.body": 10_000,
     "updateConversationTags.input.add": 50,
     "updateContactTags.input.add": 50,
-    "createContact.input.name": 120,
-    "createContact.input.email": 254,
-    "createContact.input.phone": 40,
-    "createContact.input.addresses.address": 254,
+    **{
+        f"{new}.{name}": limit
+        for new in NEW_CONTACTS
+        for name, limit in {"name": 120, "email": 254, "phone": 40, "addresses.address": 254}.items()
+    },
     "updateContact.input.name": 120,
     "updateContact.input.email": 254,
     "updateContact.input.phone": 40,
@@ -130,8 +132,7 @@ BLANKS = (
     "sendMessage.input.cc",
     *(f"{sending}.input.template.id" for sending in SENDING),
     *(f"{sending}.input.template.variables.value" for sending in SENDING),
-    "createContact.input.name",
-    "createContact.input.addresses.address",
+    *(f"{new}.{name}" for new in NEW_CONTACTS for name in ("name", "addresses.address")),
     "updateContact.input.name",
     "updateContact.input.addresses.address",
     "mergeContacts.input.addresses.address",
@@ -156,16 +157,24 @@ HARMLESS = {
     "recordOutsidePayment.input.method": "a closed set: any other word is refused by its type",
     "createApiKey.input.role": "a closed set: any other word is refused by its type",
     "inviteUser.input.role": "a closed set: any other word is refused by its type",
+    "createPaymentRequest.input.for.newContact.addresses.kind": "a closed set: any other word is refused by its type",
     "createContact.input.addresses.kind": "a closed set: any other word is refused by its type",
     "updateContact.input.addresses.kind": "a closed set: any other word is refused by its type",
     "mergeContacts.input.addresses.kind": "a closed set: any other word is refused by its type",
 }
 # What the answer names instead of the path of a list's item, or where nothing may be named.
 NAMED = {
+    "createPaymentRequest.input.for.newContact.addresses.address": "input.for.newContact.addresses.0.address",
     "createContact.input.addresses.address": "input.addresses.0.address",
     "updateContact.input.addresses.address": "input.addresses.0.address",
     "mergeContacts.input.addresses.address": "input.addresses.0.address",
     "sendMessage.input.cc": "input.cc.0",
+    "addNote.input.mentions": "input.mentions.0",
+    **{
+        f"update{tagged}Tags.input.{change}": f"input.{change}.0"
+        for tagged in ("Conversation", "Contact")
+        for change in ("add", "remove")
+    },
     **{
         f"{sending}.input.template.variables.{part}": f"input.template.variables.0.{part}"
         for sending in SENDING
@@ -265,8 +274,8 @@ def by_type() -> Iterator[Case]:
             if leaf.type == "ID":
                 kind = probes.ID_KINDS[leaf.name]
                 for wrong in ("", "rubbish\x00", *(wrong_id(kind, make) for make in WRONG_IDS)):
-                    yield Case(mutation, leaf.path, wrong, "NOT_FOUND")
-                yield Case(mutation, leaf.path, foreign(kind), "NOT_FOUND")
+                    yield Case(mutation, leaf.path, wrong, "NOT_FOUND", named)
+                yield Case(mutation, leaf.path, foreign(kind), "NOT_FOUND", named)
             elif leaf.name == "idempotencyKey":
                 for bad in ("", "1234567", "x" * 65, "12345678\x00", "12345678\n"):
                     yield Case(mutation, leaf.path, bad, "INVALID")
@@ -357,9 +366,12 @@ ANOTHER = {"processorId": None}  # beside the world's Stripe
 CASES = [
     *of(
         "createPaymentRequest",
+        *(
+            (f"for.newContact.{path}", value, code, f"for.newContact.{more[0]}" if more else SAME)
+            for path, value, code, *more in BAD_ADDRESSES
+        ),
         ("description", "turns\u202earound", "INVALID"),
         ("idempotencyKey", used_key, "IDEMPOTENCY_KEY_PARAMETER_MISMATCH"),
-        ("conversationId", conversation("ben"), "NOT_FOUND"),
         (AMOUNT, "", "INVALID"),
         (AMOUNT, " ", "INVALID"),
         (AMOUNT, "0", "AMOUNT_TOO_SMALL"),
@@ -778,21 +790,26 @@ async def wrong_together(world: World) -> list[str]:
             for case in cases.values()
             if not any(other.path.startswith(f"{case.path}.") for other in cases.values())
         ]
-        chosen = sorted(single, key=lambda case: place(order, case.path))
-        for together in [*itertools.combinations(chosen, 2), tuple(chosen)]:
-            if len(together) < 2:
-                continue
+        combined: dict[str, tuple[Case, ...]] = {}
+        for paths in probes.one_of_each(one.args):
+            chosen = sorted(
+                (case for case in single if any(leaf.startswith(case.path) for leaf in paths)),
+                key=lambda case: place(order, case.path),
+            )
+            for each in [*itertools.combinations(chosen, 2), tuple(chosen)]:
+                combined[" + ".join(map(str, each))] = each
+        for together in (each for each in combined.values() if len(each) > 1):
             arguments = probes.right(world)[mutation]
             for case in together:
                 given = case.value(world) if callable(case.value) else case.value
                 arguments = probes.nested(case.path, given, arguments, one.args)
             answer = await probes.ask(world.product, probes.mutation_document(mutation), arguments, world.team.owner)
             found = [(e["code"], e["field"]) for e in answer["data"][mutation]["userErrors"]]
-            paths = {case.path for case in together}
+            given_paths = {case.path for case in together}
             judged = [
                 case
                 for case in together
-                if not any(others <= paths for others in JUDGED_BESIDE.get(f"{mutation}.{case.path}", []))
+                if not any(others <= given_paths for others in JUDGED_BESIDE.get(f"{mutation}.{case.path}", []))
             ]
             if found != [(case.code, case.expected_field) for case in judged]:
                 wrong.append(f"{' + '.join(map(str, together))}: answered {found}")

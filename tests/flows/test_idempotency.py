@@ -78,7 +78,6 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
     return {
         CREATE: {
             **team.ask(contact),
-            "conversationId": contact["conversation"]["id"],
             "channelId": sms,
             "amount": {"amount": "120.00", "currency": "USD"},
             "description": "All rooms",
@@ -222,7 +221,9 @@ async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
 
 async def objects(team: Team, contact: dict[str, Any]) -> tuple[int, ...]:
     """The numbers of requests, messages, cards, contacts, channels and API keys."""
-    payments = (await team.product.one(d.CONTACT, {"id": contact["id"]}, token=team.agent))["payments"]["totalCount"]
+    payments = (await team.product.one(d.CONTACT, {"id": contact["id"]}, token=team.agent))["paymentRequests"][
+        "totalCount"
+    ]
     kinds = [item["__typename"] for item in await team.thread(contact)]
     others = [await table.all().count() for table in (Contact, ChannelConnection, ApiKey)]
     return payments, kinds.count("Message"), kinds.count("ActivityCard"), *others
@@ -257,7 +258,8 @@ def other_than(leaf: probes.Leaf, input: dict[str, Any]) -> Any:
     """Another value of the leaf's type."""
     value: Any = input
     for name in leaf.path.split(".")[1:]:
-        value = (value[0] if isinstance(value, list) else value).get(name)
+        value = value[0] if isinstance(value, list) else value
+        value = value.get(name) if isinstance(value, dict) else None
     kind = probes.schema().get_type(leaf.type)
     if isinstance(kind, GraphQLEnumType):
         return next(word for word in kind.values if word != value)

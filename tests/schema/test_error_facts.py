@@ -36,7 +36,7 @@ def usd(amount: str) -> dict[str, str]:
 async def test_an_amount_beyond_the_limits_names_both_limits(team: Team, api: Api, amount: str, code: str) -> None:
     given = {
         "idempotencyKey": str(uuid7()),
-        "contactId": ids(team)["contact"],
+        "for": {"contactId": ids(team)["contact"]},
         "productName": "Deep clean",
         "amount": {"amount": amount},
     }

@@ -107,7 +107,7 @@ async def test_one_character_more_than_stated_is_refused_and_the_stated_ones_are
         "updateContact": {"contactId": contact},
         "updateAccount": {},
         "createPaymentRequest": {
-            "contactId": contact,
+            "for": {"contactId": contact},
             "productName": "Clean",
             "amount": {"amount": "10.00"},
         },

@@ -53,7 +53,7 @@ def ids(team: Team) -> dict[str, str]:
 async def create(api: Api, team: Team, **changes: Any) -> Any:
     given = {
         "idempotencyKey": str(uuid7()),
-        "contactId": ids(team)["contact"],
+        "for": {"contactId": ids(team)["contact"]},
         "productName": "Deep clean",
         "amount": {"amount": "120.00"},
     }
@@ -346,8 +346,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "revokeApiKey": {"apiKeyId": "key"},
     "createPaymentRequest": {
         "idempotencyKey": KEY,
-        "contactId": "cnt",
-        "conversationId": "cnv",
+        "for": {"contactId": "cnt"},
         "channelId": "chn",
         "productName": "Clean",
         "amount": {"amount": "10.00"},
@@ -449,7 +448,19 @@ async def own_ids(team: Team) -> dict[str, str]:
     }
 
 
-CASES = [(mutation, name) for mutation, given in sorted(INPUTS.items()) for name in given if name in REFERENCES]
+CASES = [
+    *((mutation, name) for mutation, given in sorted(INPUTS.items()) for name in given if name in REFERENCES),
+    ("createPaymentRequest", "for.contactId"),
+    ("createPaymentRequest", "for.conversationId"),
+]
+
+
+def owned(given: dict[str, Any], own: dict[str, str]) -> dict[str, Any]:
+    """The input with the own objects' ids."""
+    return {
+        name: owned(value, own) if isinstance(value, dict) else own.get(value, value) if name in REFERENCES else value
+        for name, value in given.items()
+    }
 
 
 @pytest.mark.parametrize(("mutation", "name"), CASES)
@@ -458,23 +469,27 @@ async def test_a_foreign_id_is_refused_like_one_that_does_not_exist(
 ) -> None:
     own = await own_ids(team)
     _, theirs = await another_account()
-    prefix = REFERENCES[name]
+    *above, leaf = name.split(".")
+    prefix = REFERENCES[leaf]
     answers = []
     before = await counts(*TABLES)
     for wrong in (theirs[prefix], public_id(prefix, uuid7()), "nonsense", theirs["ntf"]):
-        given = {key: own.get(value, value) if key in REFERENCES else value for key, value in INPUTS[mutation].items()}
-        answer = await api.run(mutation, given | {name: wrong}, "__typename", viewer=team.owner)
+        given = owned(INPUTS[mutation], own)
+        changed = {above[0]: {leaf: wrong}} if above else {leaf: wrong}
+        answer = await api.run(mutation, given | changed, "__typename", viewer=team.owner)
         answers.append(answer["userErrors"])
         assert await counts(*TABLES) == before
     assert answers[0] == answers[1]
-    assert [[(e["code"], e["field"]) for e in answer] for answer in answers] == [[("NOT_FOUND", ["input", name])]] * 4
+    assert [[(e["code"], e["field"]) for e in answer] for answer in answers] == [
+        [("NOT_FOUND", ["input", *above, leaf])]
+    ] * 4
 
 
 @pytest.mark.parametrize("mutation", sorted(set(INPUTS) - OWN - {"signOut", "followConversation"}))
 async def test_a_viewer_changes_nothing(team: Team, api: Api, mutation: str) -> None:
     own = await own_ids(team)
     before = await counts(*TABLES)
-    given = {key: own.get(value, value) if key in REFERENCES else value for key, value in INPUTS[mutation].items()}
+    given = owned(INPUTS[mutation], own)
     answer = await api.run(mutation, given, "__typename", viewer=team.viewer)
     assert [error["code"] for error in answer["userErrors"]] == ["FORBIDDEN"]
     assert await counts(*TABLES) == before

@@ -130,7 +130,7 @@ async def test_graphiqls_examples_carry_the_demos_ids_and_key_only_in_the_demo(
     for tab in tabs:
         assert json.loads(tab["headers"]) == {"Authorization": "Bearer ptk_demo_key"}
     create, read, subscribe = (json.loads(tab["variables"]) for tab in tabs)
-    assert create["input"]["contactId"] == public_id("cnt", conversation.contact_id)
+    assert create["input"]["for"]["contactId"] == public_id("cnt", conversation.contact_id)
     assert len(create["input"]["idempotencyKey"]) == 16
     assert read == subscribe == {"conversationId": public_id("cnv", conversation.id)}
     assert _tabs((await site.http.get("/graphiql")).text)[0]["variables"] != tabs[0]["variables"]

@@ -54,7 +54,7 @@ async def test_what_is_no_tag_is_refused_and_changes_nothing(team: Team, add: li
     ):
         with pytest.raises(error) as refused:
             await update(team.agent, id, add=["good", *add], remove=[])
-        assert refused.value.field == ("add",)
+        assert refused.value.field == (("add",) if len(add) > 1 else ("add", "1"))
         with pytest.raises(NotFound):
             await update(team.agent, uuid7(), add=["good"], remove=[])
         with pytest.raises(Forbidden):
