@@ -93,6 +93,7 @@ def _team_graphql(settings: Settings) -> GraphQLView:
             production=settings.production,
             introspection=settings.graphiql_open,
             plans=settings.compile_operations,
+            sandbox=settings.sandbox_open,
         ),
         get_context=get_context,
         authenticate=authentication.authenticate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resolvers.access.reads import Access
-from resolvers.mutation import Mutation
+from resolvers.mutation import Mutation, MutationWithSandbox
 from resolvers.plans.plans import Plans
 from resolvers.query import Query
 from resolvers.subscription import PERSONAL_FIELDS, Subscription
@@ -39,11 +39,16 @@ ONCE = frozenset(
 
 
 def build_schema(
-    *, production: bool, introspection: bool | None = None, limits: Limits | None = None, plans: bool = True
+    *,
+    production: bool,
+    introspection: bool | None = None,
+    limits: Limits | None = None,
+    plans: bool = True,
+    sandbox: bool = True,
 ) -> Schema:
     schema = Schema(
         query=Query,
-        mutation=Mutation,
+        mutation=MutationWithSandbox if sandbox else Mutation,
         subscription=Subscription,
         # Types that only interfaces refer to.
         types=[

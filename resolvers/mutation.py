@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import strawberry
 
 from resolvers.mutations.account import AccountMutations
@@ -14,26 +16,31 @@ from resolvers.mutations.payment_requests import PaymentRequestMutations
 from resolvers.mutations.payments import PaymentMutations
 from resolvers.mutations.processors import ProcessorMutations
 from resolvers.mutations.profile import ProfileMutations
+from resolvers.mutations.sandbox import SandboxMutations
 from resolvers.mutations.sign_in import SignInMutations
 from resolvers.mutations.team import TeamMutations
 
+DESCRIPTION: Final = "Writes. An expected failure is in the payload's userErrors and has changed nothing; all others are top-level errors."
 
-@strawberry.type(
-    description="Writes. An expected failure is in the payload's userErrors and has changed nothing; all others are"
-    " top-level errors."
-)
+
+@strawberry.type(description=DESCRIPTION)
 class Mutation(
     SignInMutations,
-    PaymentRequestMutations,
-    PaymentMutations,
-    MessageMutations,
-    ConversationMutations,
-    ContactMutations,
+    ProfileMutations,
+    TeamMutations,
     AccountMutations,
     ProcessorMutations,
     ChannelMutations,
+    ContactMutations,
+    ConversationMutations,
+    MessageMutations,
+    PaymentRequestMutations,
+    PaymentMutations,
     NotificationMutations,
-    TeamMutations,
-    ProfileMutations,
 ):
+    pass
+
+
+@strawberry.type(name="Mutation", description=DESCRIPTION)
+class MutationWithSandbox(Mutation, SandboxMutations):
     pass

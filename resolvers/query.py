@@ -128,6 +128,31 @@ class Query:
         page = keyset_of(query.order).page(first=first, after=after, last=last, before=before)
         return ConversationConnection.from_slice(await reads.conversations(query, page), lambda: reads.total(query))
 
+    @field(
+        "A message as it would go out now: text, length, SMS segments, and the errors that sending would"
+        " give. Sends and stores nothing. Null with NOT_FOUND for an unknown id."
+    )
+    async def message_preview(
+        self, info: Info, input: Annotated[MessagePreviewInput, strawberry.argument(description="The message.")]
+    ) -> MessagePreview | None:
+        conversation, channel = parse_public_id(input.conversation_id, "cnv"), parse_public_id(input.channel_id, "chn")
+        request = parse_public_id(input.payment_request_id, "pr") if input.payment_request_id is not None else None
+        viewer = access(info).viewer
+        if conversation is None or channel is None or (request is None and input.payment_request_id is not None):
+            raise not_found()
+        try:
+            made = await request_sending.preview(
+                viewer,
+                conversation_id=conversation,
+                channel_id=channel,
+                body=input.body,
+                payment_request_id=request,
+                template=input.template.to_template() if input.template is not None else None,
+            )
+        except NotFound:
+            raise not_found() from None
+        return await MessagePreview.from_preview(info, made)
+
     @field("One payment request; null when there is none with this id, or it was discarded.")
     async def payment_request(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The payment request's id.")]
@@ -171,31 +196,6 @@ class Query:
         return PaymentRequestConnection.from_slice(
             await reads.payment_requests(query, page), lambda: reads.total(query)
         )
-
-    @field(
-        "A message as it would go out now: text, length, SMS segments, and the errors that sending would"
-        " give. Sends and stores nothing. Null with NOT_FOUND for an unknown id."
-    )
-    async def message_preview(
-        self, info: Info, input: Annotated[MessagePreviewInput, strawberry.argument(description="The message.")]
-    ) -> MessagePreview | None:
-        conversation, channel = parse_public_id(input.conversation_id, "cnv"), parse_public_id(input.channel_id, "chn")
-        request = parse_public_id(input.payment_request_id, "pr") if input.payment_request_id is not None else None
-        viewer = access(info).viewer
-        if conversation is None or channel is None or (request is None and input.payment_request_id is not None):
-            raise not_found()
-        try:
-            made = await request_sending.preview(
-                viewer,
-                conversation_id=conversation,
-                channel_id=channel,
-                body=input.body,
-                payment_request_id=request,
-                template=input.template.to_template() if input.template is not None else None,
-            )
-        except NotFound:
-            raise not_found() from None
-        return await MessagePreview.from_preview(info, made)
 
     @field("What the payment request dialog shows before anything is typed.")
     async def payment_request_defaults(self, info: Info) -> PaymentRequestDefaults:

@@ -27,9 +27,7 @@ from schema.payloads import (
     VoidPaymentRequestPayload,
 )
 from schema.payment_request import PaymentRequest
-from schema.sandbox import RunSandboxScenarioInput, RunSandboxScenarioPayload
 from schema.thread import ActivityCard, Message
-from services.demo import scenarios
 from services.payments import link_releases, payment_requests, request_sending, voids
 from services.payments.request_recipients import NewContact
 
@@ -128,20 +126,6 @@ class PaymentRequestMutations:
             payment_request=PaymentRequest.from_row(done.request),
             activity_card=ActivityCard.from_row(done.card) if done.card is not None else None,
         )
-
-    @mutation("For developers: run a scenario of the sandbox processor on a request, with signed webhooks.")
-    async def run_sandbox_scenario(
-        self,
-        info: Info,
-        input: Annotated[RunSandboxScenarioInput, strawberry.argument(description="The request and the scenario.")],
-    ) -> RunSandboxScenarioPayload:
-        request = await scenarios.run(
-            info.context.actor,
-            payment_request_id=row_id(input.payment_request_id, "pr"),
-            scenario=input.scenario.name,
-            seed=input.seed,
-        )
-        return RunSandboxScenarioPayload(payment_request=PaymentRequest.from_row(request))
 
     @mutation("Record that the link was copied, for the team; nothing is sent.")
     async def record_link_copied(

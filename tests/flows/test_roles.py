@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from graphql import get_named_type, is_composite_type, is_required_argument
 
+from models.ids import public_id, uuid7
 from services.accounts import authentication, users
 from tests.contracts.stripe_contract import derived_contract
 from tests.contracts.stripe_server import StripeServer
 from tests.contracts.twilio_server import TwilioServer
 from tests.contracts.twilio_server import contracts as twilio_contracts
 from tests.flows import harness, probes
-from tests.flows.conftest import Team
+from tests.flows.conftest import Team, new_team
 from tests.flows.harness import PASSWORD, GraphQLFailed, Product, key
 from tests.flows.probes import ROLES, World
 
@@ -177,6 +178,17 @@ async def forbidden_before_not_found(world: World) -> list[str]:
                 if [e["code"] for e in answer["data"][mutation]["userErrors"]] != ["FORBIDDEN"]:
                     wrong.append(f"{mutation}.{leaf.path}: {answer}")
     return wrong
+
+
+async def test_without_the_sandbox_its_mutation_does_not_exist_for_any_role(database: str, events_url: str) -> None:
+    async with harness.in_process(database, events_url, SANDBOX="false") as product:
+        team = await new_team(product)
+        document = probes.mutation_document("runSandboxScenario")
+        given = {"input": {"paymentRequestId": public_id("pr", uuid7()), "scenario": "DECLINED"}}
+        for token in (team.owner, team.agent, await probes.api_key(team, "ADMIN")):
+            answer = await probes.ask(product, document, given, token)
+            assert "data" not in answer
+            assert {error["extensions"]["code"] for error in answer["errors"]} == {"BAD_REQUEST"}
 
 
 BAD_TOKENS = (None, "rubbish", "ptk_" + "A" * 43, "a.b.c", "x" * 5000)

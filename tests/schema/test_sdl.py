@@ -103,6 +103,13 @@ def test_no_default_is_null(schema: Schema) -> None:
     assert any(one.get("defaultValue") == "false" for one in given)
 
 
+def test_only_a_server_with_the_sandbox_has_its_mutation() -> None:
+    without = assemble(production=True, sandbox=False)._schema
+    lost = {change.description for change in find_breaking_changes(SCHEMA._schema, without)}
+    types = ("RunSandboxScenarioInput", "RunSandboxScenarioPayload", "SandboxScenario")
+    assert lost == {"Field Mutation.runSandboxScenario was removed.", *(f"{name} was removed." for name in types)}
+
+
 def test_every_refusal_of_a_visitor_has_its_code_in_the_visitors_api() -> None:
     kind = VISITOR_SCHEMA._schema.type_map["VisitorErrorCode"]
     assert isinstance(kind, GraphQLEnumType)
