@@ -63,7 +63,8 @@ async def update_of_contact(actor: Actor, contact_id: UUID, *, add: Sequence[str
             row.updated_at = changed.now
             await rows.update(row, ("tags", "version", "updated_at"))
             await _remember(actor.account_id, names)
-            changed.event("contact.updated", contact_id=row.id)
+            talk = await Conversation.get_or_none(contact_id=row.id)  # its feed shows the contact, too
+            changed.event("contact.updated", conversation_id=talk.id if talk else None, contact_id=row.id)
         return row
 
 

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from integrations.base import MessageChange
+from models import database as db
 from models import tables
 from models.ids import public_id
 from services.connections import providers
@@ -29,18 +30,21 @@ pytestmark = pytest.mark.slow
 
 MONEY = "{ minorUnits currency }"
 FRAGMENTS = f"""
-fragment Row on Conversation {{ id preview lastActivityAt unreadCount draft closedAt assignee {{ id name }} contact {{ id name }} }}
-fragment Person on Contact {{ id name email phone tags version addresses {{ kind address optedOutAt lastInboundAt inUse }}
+fragment Row on Conversation {{ id preview lastActivityAt unreadCount draft closedAt waitingSince tags
+  assignee {{ id name }} contact {{ id name }} }}
+fragment Person on Contact {{ id name email phone tags version updatedAt addresses {{ kind address optedOutAt lastInboundAt inUse }}
   paymentSummary {{ currency testMode requested {MONEY} outstanding {MONEY} paid {MONEY} refunded {MONEY} net {MONEY}
     openCount paidCount firstPaidAt lastPaidAt }} }}
 fragment Asked on PaymentRequest {{ id number status version productName amountPaid {MONEY} amountDue {MONEY} waived {MONEY}
   excess {MONEY} late {MONEY} sentAt sentVia linkCopiedAt deliveryState firstViewedAt lastViewedAt humanViews dueAt isOverdue paidAt
   voidedAt voidReason voidPending linkReleasedAt discardedAt refundState disputeState lastAttempt {{ status message }}
   contact {{ id }} payments {{ id kind status amount {MONEY} counted fee {MONEY} net {MONEY} }} unresolved {MONEY}
+  refunds {{ id status amount {MONEY} reason }} disputes {{ id state isInquiry closedAt }}
   availableActions {{ action resultingStatus }} }}
 fragment Item on ThreadItem {{ __typename id occurredAt ... on Message {{ direction body deliveryStatus failureReason reaction editedAt
     removedAt attachments {{ id status }} paymentRequests {{ id }} replyTo {{ id }} retryOf {{ id }} }}
-  ... on ActivityCard {{ kind status text paymentRequest {{ id }} payment {{ id }} message {{ id }} }} }}
+  ... on ActivityCard {{ kind status text paymentRequest {{ id }} payment {{ id }} message {{ id }} }}
+  ... on Note {{ body mentions {{ id name }} }} }}
 fragment Bell on Notification {{ id kind title body createdAt paymentRequest {{ id }} conversation {{ id }} }}
 fragment Board on DashboardFigures {{ id byCurrency {{ currency testMode requestsSent requested {MONEY} paidCount paid {MONEY}
   outstanding {MONEY} conversionRate }} }}
@@ -86,6 +90,8 @@ FACETS = {
     "unresolved": "MISMATCH PAYMENTS REFUNDS",
     "refundState": "REFUNDS",
     "disputeState": "DISPUTES",
+    "refunds": "REFUNDS",
+    "disputes": "DISPUTES",
     "lastAttempt": "ATTEMPT",
     "linkReleasedAt": "LINK",
     **dict.fromkeys(("deliveryState", "sentAt", "sentVia", "linkCopiedAt"), "DELIVERY"),
@@ -259,6 +265,12 @@ class Story:
             "mark the conversation read": (lambda: ok("markConversationRead", **talk), {"USER"}),
             "assign": (lambda: ok("assignConversation", userId=agent, **talk), {"USER"}),
             "save a draft": (lambda: ok("saveDraft", text="Dear Maria", **talk), {"USER"}),
+            "add a note": (
+                lambda: ok("addNote", idempotencyKey=key(), body="Call her", mentions=[agent], **talk),
+                {"USER"},
+            ),
+            "tag the conversation": (lambda: ok("updateConversationTags", add=["urgent"], **talk), {"USER"}),
+            "tag the contact": (lambda: ok("updateContactTags", contactId=self.maria["id"], add=["vip"]), {"USER"}),
             "copy a link": (
                 lambda: ok("recordLinkCopied", paymentRequestId=requests["copied"]["id"]),
                 {"USER"},
@@ -342,5 +354,8 @@ async def test_a_cache_that_only_events_feed_shows_what_a_fresh_query_shows(team
                 assert causes <= seen, f"{name}: caused by {seen}"
             for reader in readers:
                 reader.cancel()
+    # conversationEvents filters by the conversation, contactPaymentEvents by the contact.
+    ids = "SELECT DISTINCT kind FROM event WHERE (contact_id IS NULL) <> (conversation_id IS NULL)"
+    assert {row["kind"] for row in await db.rows(ids)} <= {"notification.created"}
     kinds = {event["__typename"] for event in watch.heard}
     assert {"NotificationAdded", "NotificationsRead", "DashboardUpdated", "ContactMerged", "MessageUpdated"} <= kinds
