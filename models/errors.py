@@ -280,6 +280,12 @@ class AlreadySent(Conflict):
     code = "ALREADY_SENT"
 
 
+class LimitReached(Refusal):
+    """There are already as many as possible; delete one first."""
+
+    code = "LIMIT_REACHED"
+
+
 class LastOwner(Refusal):
     """This is the account's last active OWNER; make another user OWNER first."""
 

@@ -26,6 +26,8 @@ PREFIXES: dict[str, str] = {
     "Attachment": "att",
     "Viewer": "vwr",
     "DashboardFigures": "dash",
+    "PaymentRequestView": "prv",
+    "ConversationView": "cvv",
 }
 
 # Crockford's alphabet: no i, l, o, u; in ASCII order, so that texts sort like the numbers.

@@ -52,6 +52,7 @@ FOREIGN_KEYS = {
     "checkout_session_id": "checkout_session",
     "message_id": "message",
     "money_fact_id": "money_fact",
+    "owner_user_id": "user_account",
 }
 
 
@@ -730,6 +731,23 @@ class ProcessorEvent(TenantRow):
     class Meta:
         table = "processor_event"
         unique_together = (("processor_connection_id", "external_id"),)
+
+
+class SavedView(TenantRow):
+    """A filter and an order over payment requests or conversations."""
+
+    owner_user_id = fields.UUIDField(null=True)  # null: shared
+    subject = fields.CharField(max_length=16)
+    name = fields.CharField(max_length=80)
+    conditions: fields.Field[Any] = fields.JSONField(default=dict, encoder=json_text)  # the filter as clients give it
+    order_field = fields.CharField(max_length=20)
+    descending = fields.BooleanField()
+    created_at = fields.DatetimeField(auto_now_add=True)
+    updated_at = fields.DatetimeField(auto_now=True)
+
+    class Meta:
+        table = "saved_view"
+        indexes = (("account_id", "id"),)
 
 
 class Notification(TenantRow):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from resolvers import feeds, view_feed
 from resolvers.access.reads import Access
 from resolvers.mutation import Mutation, MutationWithSandbox
 from resolvers.plans.plans import Plans
@@ -18,17 +19,20 @@ from schema.notification import Notification
 from schema.payment import Payment
 from schema.scalars import SCALARS
 from schema.thread import ActivityCard, Message, Note
+from schema.view import ConversationView, PaymentRequestView
 from services.core.event_hub import Hub
 from services.core.permissions import Actor
 
 # Subscriptions with the same events for all viewers of one account, role and kind of credential who may or may not manage keys:
 # executed once for all.
 SHARING = Sharing(
-    fields=frozenset({"inboxEvents", "conversationEvents", "contactPaymentEvents"}),
+    fields=frozenset({"inboxEvents", "conversationEvents", "contactPaymentEvents", "viewEvents"}),
     personal=PERSONAL_FIELDS,
     scope=lambda viewer: (viewer.account_id, viewer.role, viewer.kind, viewer.may("keys")),
-    position=lambda context: context.event_position.seq if context.event_position else None,
+    position=feeds.number_of,
     ends=lambda event: isinstance(event, ResyncRequired),
+    audiences={"viewEvents": view_feed.audience},
+    over=lambda context: context.feed_is_over,
 )
 
 # Allowed once per operation: a password hash takes 150 ms, refreshSession a row lock, and most of these need no credential.
@@ -55,10 +59,12 @@ def build_schema(
             ActivityCard,
             ApiKey,
             ConversationChannel,
+            ConversationView,
             Message,
             Note,
             Notification,
             Payment,
+            PaymentRequestView,
             Processor,
             *user_errors.TYPES,
         ],

@@ -19,6 +19,7 @@ from resolvers.mutations.profile import ProfileMutations
 from resolvers.mutations.sandbox import SandboxMutations
 from resolvers.mutations.sign_in import SignInMutations
 from resolvers.mutations.team import TeamMutations
+from resolvers.mutations.views import ViewMutations
 
 DESCRIPTION: Final = "Writes. An expected failure is in the payload's userErrors and has changed nothing; all others are top-level errors."
 
@@ -36,6 +37,7 @@ class Mutation(
     MessageMutations,
     PaymentRequestMutations,
     PaymentMutations,
+    ViewMutations,
     NotificationMutations,
 ):
     pass

@@ -11,7 +11,18 @@ from models.errors import NotFound
 from models.ids import parse_public_id
 from resolvers.access.reads import access, begin
 from schema.account import Account, PaymentRequestDefaults, Viewer
-from schema.connections import INVITATIONS, LARGEST_PAGE, MESSAGES, NOTIFICATIONS, After, Before, First, Last, keyset_of
+from schema.connections import (
+    INVITATIONS,
+    LARGEST_PAGE,
+    MESSAGES,
+    NOTIFICATIONS,
+    VIEWS,
+    After,
+    Before,
+    First,
+    Last,
+    keyset_of,
+)
 from schema.contact import Contact, ContactConnection
 from schema.context import Info
 from schema.conversation import Conversation, ConversationConnection
@@ -40,6 +51,7 @@ from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
 from schema.scalars import URL, Node
 from schema.team import InvitationConnection
+from schema.view import ViewConnection
 from services.payments import payment_requests, request_sending
 
 
@@ -235,3 +247,11 @@ class Query:
         self, info: Info, period: PeriodArgument = LAST_30_DAYS, group_by: GroupBy = None
     ) -> DashboardFigures:
         return await dashboard_figures((await begin(info)).viewer.account_id, board_of(period, group_by))
+
+    @field("The saved views that the viewer may use: the account's shared ones, and a user's own. Oldest first.")
+    async def views(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> ViewConnection:
+        reads = await begin(info)
+        page = VIEWS.page(first=first, after=after, last=last, before=before)
+        return ViewConnection.from_slice(await reads.views(page), reads.views_count)

@@ -13,10 +13,12 @@ import strawberry
 
 from models import tables
 from models.event_log import Cursor as EventCursor
-from models.event_log import CursorInvalid, LogEntry
+from models.event_log import LogEntry
 from models.ids import parse_public_id, public_id
+from resolvers import view_feed
 from resolvers.access.reads import access
-from schema.context import Context, Info
+from resolvers.feeds import Common, cursor_at, hub_of, logged, position_of, unlogged
+from schema.context import Info
 from schema.describe import subscription
 from schema.events import (
     AccountUpdated,
@@ -28,7 +30,6 @@ from schema.events import (
     DashboardEvent,
     DashboardUpdated,
     Event,
-    EventCause,
     InboxEvent,
     MessageUpdated,
     NotificationAdded,
@@ -40,14 +41,14 @@ from schema.events import (
     Subscribed,
     ThreadItemAdded,
 )
-from schema.failures import bad_request, not_found
+from schema.failures import not_found
 from schema.inputs.ranges import LAST_30_DAYS, GroupBy, PeriodArgument, board_of
 from schema.reasons import ResyncReason
 from schema.scalars import Cursor, PaymentRequestStatus
+from schema.view_events import ViewEvent
 from services.accounts import users
 from services.core import merged_rows
-from services.core.actors import parse
-from services.core.event_hub import Hub, ResyncNeeded, Start, Wants, follow
+from services.core.event_hub import ResyncNeeded, Start, Wants, follow
 from services.core.permissions import Actor
 from services.messaging import contact_merging
 from services.payments import dashboard
@@ -70,9 +71,6 @@ AfterEvent = Annotated[
         )
     ),
 ]
-
-
-Common = dict[str, Any]  # the fields of every event
 
 
 def _thread_item(event: LogEntry, common: Common) -> Event | None:
@@ -182,14 +180,7 @@ def client_event(event: LogEntry, cursor: Cursor) -> Event | None:
     make = _payment_request if _is_request(event.kind) else _EVENT_MAKERS.get(event.kind)
     if make is None:
         return None
-    by = parse(event.actor) if event.actor is not None else None
-    cause = EventCause[by.kind] if by is not None else EventCause.SYSTEM
-    return make(event, {"cursor": cursor, "occurred_at": event.at, "cause": cause, "by": by})
-
-
-def _unlogged(cursor: Cursor) -> Common:
-    """For an event without an entry in the log."""
-    return {"cursor": cursor, "occurred_at": datetime.now(UTC), "cause": EventCause.SYSTEM, "by": None}
+    return make(event, logged(event, cursor))
 
 
 class _ContactEvents:
@@ -233,35 +224,21 @@ async def _feed(
     reads = access(info)
     account_id = reads.viewer.account_id
     here = await reads.position()
-    try:
-        resume = EventCursor.decode(after, account_id) if after is not None else None
-    except CursorInvalid as error:
-        raise bad_request("`after` is not a cursor of this account.") from error
+    resume = position_of(after, here)
     if resume is not None and resume.epoch != here.epoch:
-        yield ResyncRequired(**_unlogged(_cursor_at(context, here)), reason=ResyncReason.OTHER_EPOCH)
+        yield ResyncRequired(**unlogged(cursor_at(context, here)), reason=ResyncReason.OTHER_EPOCH)
         return
-    async with aclosing(follow(_hub(context), account_id, resume.seq if resume is not None else None, wants)) as feed:
+    async with aclosing(follow(hub_of(context), account_id, resume.seq if resume is not None else None, wants)) as feed:
         async for item in feed:
-            cursor = _cursor_at(context, EventCursor(here.epoch, account_id, item.seq))
+            cursor = cursor_at(context, EventCursor(here.epoch, account_id, item.seq))
             if isinstance(item, Start):
                 if on_attached is not None:
                     await on_attached()
-                yield Subscribed(**_unlogged(cursor))
+                yield Subscribed(**unlogged(cursor))
             elif isinstance(item, ResyncNeeded):
-                yield ResyncRequired(**_unlogged(cursor), reason=ResyncReason[item.reason.value])
+                yield ResyncRequired(**unlogged(cursor), reason=ResyncReason[item.reason.value])
             elif (on_attached is None or wants(item)) and (found := client_event(item, cursor)) is not None:
                 yield found
-
-
-def _hub(context: Context) -> Hub:
-    if context.hub is None:
-        raise RuntimeError("a subscription needs the hub")
-    return context.hub
-
-
-def _cursor_at(context: Context, position: EventCursor) -> Cursor:
-    context.event_position = position
-    return Cursor(position.encode())
 
 
 async def _dashboard(info: Info, board: Board) -> AsyncGenerator[Any, None]:
@@ -270,23 +247,21 @@ async def _dashboard(info: Info, board: Board) -> AsyncGenerator[Any, None]:
     account_id = reads.viewer.account_id
     epoch = (await reads.position()).epoch
     loop = asyncio.get_running_loop()
-    async with aclosing(follow(_hub(context), account_id, None, _changes_figures)) as feed:
+    async with aclosing(follow(hub_of(context), account_id, None, _changes_figures)) as feed:
         next_number: asyncio.Future[int | None] | None = None
         try:
             seq = await _next_seq(feed)
             if seq is None:
                 return
-            yield Subscribed(**_unlogged(_cursor_at(context, EventCursor(epoch, account_id, seq))))
+            yield Subscribed(**unlogged(cursor_at(context, EventCursor(epoch, account_id, seq))))
             next_number = asyncio.ensure_future(_next_seq(feed))
             while True:
                 day_ends = await dashboard.day_ends(account_id, datetime.now(UTC))
                 began = loop.time()
-                yield DashboardUpdated(
-                    **_unlogged(_cursor_at(context, EventCursor(epoch, account_id, seq))), board=board
-                )
+                yield DashboardUpdated(**unlogged(cursor_at(context, EventCursor(epoch, account_id, seq))), board=board)
                 # Figures that are slow to add up take a fifth of the time at most.
                 next_update_at = loop.time() + max(DASHBOARD_INTERVAL_S, 4 * (loop.time() - began))
-                with _hub(context).moments.waiting_for(day_ends) as midnight:
+                with hub_of(context).moments.waiting_for(day_ends) as midnight:
                     waiting: set[asyncio.Future[Any]] = {next_number, midnight}
                     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if not next_number.done():
@@ -393,3 +368,18 @@ class Subscription:
     ) -> AsyncGenerator[DashboardEvent, None]:
         access(info)
         return _dashboard(info, board_of(period, group_by))
+
+    @subscription(
+        "What happens to a view's items: they enter, move and leave, each with its place. One evaluation serves all who follow"
+        " the same filter and order. A live view follows its first 20,000 items. Ends (complete) when the view is deleted."
+    )
+    async def view_events(
+        self,
+        info: Info,
+        view_id: Annotated[strawberry.ID, strawberry.argument(description="The view.")],
+        after: AfterEvent = None,
+    ) -> AsyncGenerator[ViewEvent, None]:
+        row = await view_feed.find(access(info).viewer, view_id)
+        if row is None:
+            raise not_found()
+        return view_feed.view_feed(info, row, after)

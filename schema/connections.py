@@ -265,6 +265,7 @@ THREAD = Keyset("t", (("seq", int),), descending=False)
 MESSAGES = Keyset("m", (("seq", int),), descending=True)
 NOTIFICATIONS = Keyset("n", (("seq", int),), descending=True)
 INVITATIONS = Keyset("i", (("id", UUID),), descending=True)
+VIEWS = Keyset("v", (("id", UUID),), descending=False)
 OF_LISTS: Final[dict[List, Keyset]] = {
     "payment_requests": PAYMENT_REQUESTS,
     "contact_payment_requests": CONTACT_REQUESTS,

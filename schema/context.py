@@ -89,6 +89,7 @@ class Reads(Protocol):
     async def contact_payments(self, contact: tables.Contact, page: Page) -> Slice[PaymentView]: ...
     async def contact_payments_count(self, contact: tables.Contact) -> int | None: ...
     async def payment_requests(self, query: ListQuery, page: Page) -> Slice[tables.PaymentRequest]: ...
+    async def conversations(self, query: ListQuery, page: Page) -> Slice[tables.Conversation]: ...
     async def total(self, query: ListQuery) -> int | None: ...
 
     # The GraphQL type, for modules that can't import it without a circle.
@@ -109,7 +110,9 @@ class Context:
         "_reads",
         "client_address",
         "connection_params",
+        "event_number",
         "event_position",
+        "feed_is_over",
         "hub",
         "make_reads",
         "planned_s",
@@ -133,6 +136,8 @@ class Context:
         self.request_id = request_id
         self.connection_params: dict[str, Any] | None = None
         self.event_position: EventCursor | None = None
+        self.event_number: int | None = None  # where a feed counts its events otherwise
+        self.feed_is_over = False
         self.planned_s: float | None = None
         self._position: EventCursor | None = None
         self._reads: Reads | None = None

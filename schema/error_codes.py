@@ -48,6 +48,9 @@ class UserErrorCode(Enum):
         "CONFIRMATION_REQUIRED", description="Repeat the mutation with the confirmation that `field` names."
     )
     VERSION_CONFLICT = value("VERSION_CONFLICT", description="The object has changed since you read it.")
+    LIMIT_REACHED = value(
+        "LIMIT_REACHED", description="There are already as many as possible; the message says how many."
+    )
     LAST_OWNER = value(
         "LAST_OWNER", description="The account's last active OWNER stays: make another user OWNER first."
     )

@@ -17,6 +17,7 @@ class ResyncReason(Enum):
     TOO_FAR_BEHIND = value("TOO_FAR_BEHIND", description="More than 1,000 events have followed it.")
     AHEAD_OF_LOG = value("AHEAD_OF_LOG", description="It is newer than the log: the database was restored.")
     OTHER_EPOCH = value("OTHER_EPOCH", description="It is from before the log was started anew.")
+    VIEW_CHANGED = value("VIEW_CHANGED", description="The view's filter or order has changed since.")
 
 
 @strawberry.enum(

@@ -43,6 +43,7 @@ async def _compare(self: PerEventContext, planned: Awaitable[dict[str, Any]], st
             compared += 1
             return ExecutionResult(data, None)
         await asyncio.sleep(0.02)
+        getattr(self.root_value, "memo", {}).clear()  # what executions of an event share may be older
         again = self.plans.execute(self) if self.plans is not None else None
         if again is None:
             break

@@ -368,3 +368,15 @@ async def notification(of: tables.User, **overrides: Any) -> tables.Notification
     if "seq" not in overrides:
         values["seq"] = await _logged(of.account_id, "notification.created", notification_id=row_id, user_id=of.id)
     return await tables.Notification.create(**values | overrides)
+
+
+async def saved_view(of: tables.Account, **overrides: Any) -> tables.SavedView:
+    """A shared view of all payment requests."""
+    values: dict[str, Any] = {
+        "account_id": of.id,
+        "subject": "PAYMENT_REQUEST",
+        "name": "All",
+        "order_field": "CREATED_AT",
+        "descending": True,
+    }
+    return await tables.SavedView.create(**values | overrides)

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from models import database, database_errors, migrate
 from services.accounts import key_rotation, login
 from services.core import job_runner
+from services.lists import live
 from settings import Settings
 from web import metrics
 
@@ -170,12 +171,22 @@ async def metrics_page(request: Request) -> Response:
         )
     metrics.live.set(1 if request.app.state.hub.healthy else 0)
     metrics.bus.set(1 if request.app.state.hub.hinted else 0)
+    _show_live_views(live.of(request.app.state.hub).counters)
     try:
         async with asyncio.timeout(5):
             await _ask_database()
     except Exception as error:  # noqa: BLE001 the process's own metrics matter most without a database
         log.warning("metrics: the database does not answer", error=type(error).__name__)
     return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
+
+
+def _show_live_views(counters: live.Counters) -> None:
+    metrics.live_views.set(counters.lists)
+    metrics.live_view_watchers.set(counters.watchers)
+    metrics.live_view_items.set(counters.items)
+    changes, evaluations = counters.take_new()
+    metrics.live_view_changes.inc(changes)
+    metrics.live_view_evaluations.inc(evaluations)
 
 
 async def _ask_database() -> None:

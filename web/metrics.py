@@ -41,6 +41,21 @@ bus: Final = Gauge(
     "paythread_event_bus_connected", "1 while EVENTS_URL is connected, else 0: events are late.", registry=registry
 )
 live: Final = Gauge("paythread_live_events_healthy", "1 while the event log is being read, else 0.", registry=registry)
+live_views: Final = Gauge(
+    "paythread_live_view_lists", "Distinct filters and orders that live views follow.", registry=registry
+)
+live_view_watchers: Final = Gauge(
+    "paythread_live_view_watchers", "Executions that follow live views; sockets share them.", registry=registry
+)
+live_view_items: Final = Gauge("paythread_live_view_items", "Items of live views in memory.", registry=registry)
+live_view_changes: Final = Counter(
+    "paythread_live_view_changes_total", "Changed items that were read for live views.", registry=registry
+)
+live_view_evaluations: Final = Counter(
+    "paythread_live_view_evaluations_total",
+    "Decisions where a changed item belongs: one for each change and distinct list.",
+    registry=registry,
+)
 
 
 def count_request(method: str, route: str, status: int, seconds: float) -> None:

@@ -27,7 +27,11 @@ export const shape = {
       "PaymentRequestUpdated",
       "ResyncRequired",
       "Subscribed",
-      "ThreadItemAdded"
+      "ThreadItemAdded",
+      "ViewChanged",
+      "ViewItemEntered",
+      "ViewItemLeft",
+      "ViewItemMoved"
     ],
     "InboxEvent": [
       "AccountUpdated",
@@ -52,6 +56,8 @@ export const shape = {
       "CreateApiKeyPayload",
       "CreateContactPayload",
       "CreatePaymentRequestPayload",
+      "CreateViewPayload",
+      "DeleteViewPayload",
       "DisableUserPayload",
       "DiscardPaymentRequestPayload",
       "DisconnectChannelPayload",
@@ -91,6 +97,7 @@ export const shape = {
       "UpdateContactTagsPayload",
       "UpdateConversationTagsPayload",
       "UpdateUserPayload",
+      "UpdateViewPayload",
       "VoidPaymentRequestPayload"
     ],
     "Node": [
@@ -102,6 +109,7 @@ export const shape = {
       "Contact",
       "Conversation",
       "ConversationChannel",
+      "ConversationView",
       "DashboardFigures",
       "Dispute",
       "Invitation",
@@ -110,6 +118,7 @@ export const shape = {
       "Notification",
       "Payment",
       "PaymentRequest",
+      "PaymentRequestView",
       "Processor",
       "Refund",
       "User",
@@ -118,7 +127,9 @@ export const shape = {
     "NotificationEvent": ["NotificationAdded", "NotificationsRead", "ResyncRequired", "Subscribed"],
     "SessionPayload": ["AcceptInvitationPayload", "RefreshSessionPayload", "SignInPayload"],
     "ThreadItem": ["ActivityCard", "Message", "Note"],
-    "UserError": ["AmountLimitError", "ConflictError", "FieldError", "RateLimitError", "RefundLimitError", "WindowClosedError"]
+    "UserError": ["AmountLimitError", "ConflictError", "FieldError", "RateLimitError", "RefundLimitError", "WindowClosedError"],
+    "View": ["ConversationView", "PaymentRequestView"],
+    "ViewEvent": ["ResyncRequired", "Subscribed", "ViewChanged", "ViewItemEntered", "ViewItemLeft", "ViewItemMoved"]
   },
   "values": [
     "AmountLimitError",
@@ -135,6 +146,7 @@ export const shape = {
     "MergedContact",
     "MessagePreview",
     "Money",
+    "MoneyTotals",
     "PaymentAttempt",
     "PaymentRequestDefaults",
     "PaymentSettings",
@@ -142,6 +154,7 @@ export const shape = {
     "RefundLimitError",
     "SendingHelp",
     "SystemActor",
+    "ViewOrder",
     "WindowClosedError"
   ],
   "keyless": [
@@ -174,9 +187,11 @@ export const shape = {
     "CreateApiKeyPayload",
     "CreateContactPayload",
     "CreatePaymentRequestPayload",
+    "CreateViewPayload",
     "DashboardCurrencyFigures",
     "DashboardGroup",
     "DashboardUpdated",
+    "DeleteViewPayload",
     "DisableUserPayload",
     "DiscardPaymentRequestPayload",
     "DisconnectChannelPayload",
@@ -196,6 +211,7 @@ export const shape = {
     "MessagePreview",
     "MessageUpdated",
     "Money",
+    "MoneyTotals",
     "NotificationAdded",
     "NotificationConnection",
     "NotificationEdge",
@@ -247,8 +263,15 @@ export const shape = {
     "UpdateContactTagsPayload",
     "UpdateConversationTagsPayload",
     "UpdateUserPayload",
+    "UpdateViewPayload",
     "UserConnection",
     "UserEdge",
+    "ViewChanged",
+    "ViewConnection",
+    "ViewEdge",
+    "ViewItemEntered",
+    "ViewItemMoved",
+    "ViewOrder",
     "VoidPaymentRequestPayload",
     "WindowClosedError"
   ],
@@ -264,6 +287,7 @@ export const shape = {
     "MessagePreview": ["userErrors"],
     "Note": ["mentions"],
     "PaymentRequest": ["payments", "unresolved", "refunds", "disputes", "availableActions"],
+    "PaymentRequestView": ["totals"],
     "PaymentSettings": ["processors"],
     "Query": ["nodes"],
     "WindowClosedError": ["help"]
@@ -317,6 +341,26 @@ export const shape = {
       "nodes": ["ActivityCard", "Message", "Note"],
       "keyArgs": [],
       "by": "occurredAt",
+      "descending": false
+    },
+    "ConversationView.items": {
+      "parent": "ConversationView",
+      "field": "items",
+      "connection": "ConversationConnection",
+      "edge": "ConversationEdge",
+      "nodes": ["Conversation"],
+      "keyArgs": [],
+      "by": null,
+      "descending": false
+    },
+    "PaymentRequestView.items": {
+      "parent": "PaymentRequestView",
+      "field": "items",
+      "connection": "PaymentRequestConnection",
+      "edge": "PaymentRequestEdge",
+      "nodes": ["PaymentRequest"],
+      "keyArgs": [],
+      "by": null,
       "descending": false
     },
     "Query.contacts": {
@@ -378,9 +422,19 @@ export const shape = {
       "keyArgs": ["filter", "orderBy"],
       "by": "createdAt",
       "descending": true
+    },
+    "Query.views": {
+      "parent": "Query",
+      "field": "views",
+      "connection": "ViewConnection",
+      "edge": "ViewEdge",
+      "nodes": ["ConversationView", "PaymentRequestView"],
+      "keyArgs": [],
+      "by": "occurredAt",
+      "descending": false
     }
   },
-  "feeds": ["contactPaymentEvents", "conversationEvents", "dashboardEvents", "inboxEvents", "notificationEvents"],
+  "feeds": ["contactPaymentEvents", "conversationEvents", "dashboardEvents", "inboxEvents", "notificationEvents", "viewEvents"],
   "events": {
     "AccountUpdated": {
       "edges": [],
@@ -390,7 +444,7 @@ export const shape = {
     },
     "ContactMerged": {
       "edges": [],
-      "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": false}],
       "outdates": [],
       "drops": {"mergedContactId": "Contact", "mergedConversationId": "Conversation"}
     },
@@ -402,7 +456,7 @@ export const shape = {
     },
     "ConversationUpdated": {
       "edges": [],
-      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": false}],
       "outdates": [],
       "drops": {}
     },
@@ -414,7 +468,7 @@ export const shape = {
     },
     "MessageUpdated": {
       "edges": [],
-      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}, {"row": "message", "list": "Query.messages", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}, {"row": "message", "list": "Query.messages", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": false}],
       "outdates": [],
       "drops": {}
     },
@@ -431,7 +485,7 @@ export const shape = {
       "drops": {}
     },
     "PaymentRequestUpdated": {
-      "edges": [{"edge": "paymentRequestEdge", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]]}, {"edge": "paymentRequestEdge", "list": "Query.paymentRequests", "parents": []}],
+      "edges": [{"edge": "paymentRequestEdge", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]]}, {"edge": "paymentRequestEdge", "list": "PaymentRequestView.items", "parents": []}, {"edge": "paymentRequestEdge", "list": "Query.paymentRequests", "parents": []}],
       "rows": [{"row": "paymentRequest", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]], "placed": false}, {"row": "paymentRequest", "list": "Query.paymentRequests", "parents": [], "placed": false}],
       "outdates": [{"list": "Contact.payments", "parents": [["paymentRequest", "contact"]]}],
       "drops": {}
@@ -450,7 +504,31 @@ export const shape = {
     },
     "ThreadItemAdded": {
       "edges": [{"edge": "edge", "list": "Conversation.thread", "parents": [["conversation"], ["contact", "conversation"]]}],
-      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
+      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": false}],
+      "outdates": [],
+      "drops": {}
+    },
+    "ViewChanged": {
+      "edges": [],
+      "rows": [],
+      "outdates": [],
+      "drops": {}
+    },
+    "ViewItemEntered": {
+      "edges": [{"edge": "edge", "list": "Contact.paymentRequests", "parents": []}, {"edge": "edge", "list": "PaymentRequestView.items", "parents": []}, {"edge": "edge", "list": "Query.paymentRequests", "parents": []}, {"edge": "conversationEdge", "list": "ConversationView.items", "parents": []}, {"edge": "conversationEdge", "list": "Query.conversations", "parents": []}],
+      "rows": [],
+      "outdates": [],
+      "drops": {}
+    },
+    "ViewItemLeft": {
+      "edges": [],
+      "rows": [],
+      "outdates": [],
+      "drops": {}
+    },
+    "ViewItemMoved": {
+      "edges": [{"edge": "edge", "list": "Contact.paymentRequests", "parents": []}, {"edge": "edge", "list": "PaymentRequestView.items", "parents": []}, {"edge": "edge", "list": "Query.paymentRequests", "parents": []}, {"edge": "conversationEdge", "list": "ConversationView.items", "parents": []}, {"edge": "conversationEdge", "list": "Query.conversations", "parents": []}],
+      "rows": [],
       "outdates": [],
       "drops": {}
     }

@@ -23,6 +23,7 @@ from services.connections import availability, providers
 from services.connections.availability import Reach
 from services.core import merged_rows
 from services.core.permissions import Actor
+from services.lists import views
 from services.lists.queries import ListQuery
 from services.lists.sql import OVERDUE_OF_CONTACTS
 from services.messaging import copies, resending
@@ -185,6 +186,9 @@ class Loaders(AccountScope):
         if not self.viewer.may("invite"):
             return None
         return await tables.Invitation.get_or_none(id=id, account_id=self._account_id)
+
+    async def view(self, id: UUID) -> tables.SavedView | None:
+        return await views.find(self.viewer, id)
 
     async def channel(self, id: UUID) -> tables.ChannelConnection | None:
         return next((row for row in await self.channels() if row.id == id), None)

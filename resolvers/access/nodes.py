@@ -22,6 +22,7 @@ from schema.payment_request import PaymentRequest
 from schema.scalars import Node
 from schema.team import Invitation
 from schema.thread import ActivityCard, Attachment, Message, Note
+from schema.view import View, view_from_row
 from services.core.actors import UNKNOWN_NAME, ActorRef
 from services.payments.dashboard import Board
 
@@ -85,6 +86,16 @@ class Nodes(Loaders):
         viewer = Viewer.from_actor(self.viewer)
         return viewer if viewer.id == public_id("vwr", id) else None
 
+    async def payment_request_view_node(self, id: UUID) -> View | None:
+        return await self._view_node(id, "PAYMENT_REQUEST")
+
+    async def conversation_view_node(self, id: UUID) -> View | None:
+        return await self._view_node(id, "CONVERSATION")
+
+    async def _view_node(self, id: UUID, subject: str) -> View | None:
+        row = await self.view(id)
+        return view_from_row(row) if row is not None and row.subject == subject else None
+
     async def payment_node(self, id: UUID) -> Payment | None:
         """A payment has the id of its first fact."""
         view = await self.payment_of_fact(id)
@@ -129,5 +140,7 @@ _FINDERS: dict[str, Callable[[Nodes, UUID], Awaitable[Node | None]]] = {
     "rfd": _finder(Nodes.refund, Refund.from_view),
     "dsp": _finder(Nodes.dispute, Dispute.from_view),
     "att": _finder(Nodes.attachment, Attachment.from_row),
+    "prv": Nodes.payment_request_view_node,
+    "cvv": Nodes.conversation_view_node,
     "ntf": _finder(Nodes.notification, Notification.from_row),
 }

@@ -17,7 +17,7 @@ from resolvers.access.scope import AccountScope
 from schema.connections import LARGEST_COUNT, Page, Slice
 from schema.failures import ApiError
 from services.core import merged_rows
-from services.lists import message_search, queries
+from services.lists import message_search, queries, views
 from services.lists.message_search import MessageSearch
 from services.lists.orders import List
 from services.lists.queries import ListQuery
@@ -113,7 +113,18 @@ class Pages(AccountScope):
         (count,) = await counts([(f"SELECT 1 FROM notification WHERE {_OF_USER}", values)])  # noqa: S608 (only constants are put in)
         return count
 
+    async def views(self, page: Page) -> Slice[tables.SavedView]:
+        sql = f"SELECT {columns(tables.SavedView)} FROM saved_view WHERE {_SEEN}{page.where}{page.order}"  # noqa: S608 (only constants are put in)
+        found = await database.rows(sql, self._account_id, views.owner_of(self.viewer), *page.values)
+        return page.cut([instance(tables.SavedView, raw) for raw in found])
 
+    async def views_count(self) -> int | None:
+        values = [self._account_id, views.owner_of(self.viewer)]
+        (count,) = await counts([(f"SELECT 1 FROM saved_view WHERE {_SEEN}", values)])  # noqa: S608 (only constants are put in)
+        return count
+
+
+_SEEN: Final = "account_id = ? AND (owner_user_id IS NULL OR owner_user_id = ?)"
 _OF_USER: Final = "account_id = ? AND user_id = ?"
 _TABLES: Final[dict[List, str]] = {
     "payment_requests": "payment_request",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
@@ -22,9 +23,11 @@ Record = Sequence[Any]
 class Records(AccountScope):
     """Every record begins with its id."""
 
-    def __init__(self, viewer: Actor, position: EventCursor | None = None) -> None:
+    def __init__(self, viewer: Actor, position: EventCursor | None = None, memo: dict[Any, Any] | None = None) -> None:
+        """`memo`: reads of rows by id that several executions share; of this account only."""
         super().__init__(viewer)
         self._position = position
+        self._memo = memo
 
     async def position(self) -> EventCursor:
         """The log position at the first call. Call before any other read."""
@@ -49,7 +52,7 @@ class Records(AccountScope):
         if not wanted:
             return ()
         sql = _through_sql(model, tuple(columns), joined, len(wanted))
-        return await database.records(sql, self._account_id, *wanted)
+        return await self._read(sql, *wanted)
 
     async def _matching(
         self, model: type[tables.Row], columns: Sequence[str], column: str, ids: Collection[object], *, order: str
@@ -58,7 +61,18 @@ class Records(AccountScope):
         if not wanted:
             return ()
         sql = _matching_sql(model, tuple(columns), column, len(wanted), order)
-        return await database.records(sql, self._account_id, *wanted)
+        return await self._read(sql, *wanted)
+
+    async def _read(self, sql: str, *wanted: object) -> Sequence[Record]:
+        if self._memo is None:
+            return await database.records(sql, self._account_id, *wanted)
+        key = sql, wanted
+        reading = self._memo.get(key)
+        if reading is None:
+            reading = self._memo[key] = asyncio.ensure_future(database.records(sql, self._account_id, *wanted))
+        # One execution's end must not end the reading of the others.
+        found: Sequence[Record] = await asyncio.shield(reading)
+        return found
 
     async def thread(self, conversations: Sequence[UUID], page: Page, selected: ThreadColumns) -> Slice[Record]:
         """The place of the item's model in THREAD, its number in the thread, then every column, sorted by name."""

@@ -11,11 +11,12 @@ from uuid import UUID
 from graphql import FieldNode
 
 from models.tables import Row
+from resolvers.access.records import Record
 from resolvers.plans.compiler import Compiler, Root
 from resolvers.plans.selections import ActorSelection, Built, RowSelection, Run, key_of
 from resolvers.plans.types import TYPES
 from resolvers.transport.executor import NotPlanned
-from schema.connections import CONTACT_REQUESTS, THREAD, Keyset
+from schema.connections import CONTACT_REQUESTS, CONVERSATIONS, PAYMENT_REQUESTS, THREAD, Keyset
 from schema.scalars import time_text
 
 # Event -> field -> the attribute that holds its value.
@@ -31,6 +32,10 @@ _VALUES: Final[dict[str, dict[str, str]]] = {
         "mergedConversationId": "merged_conversation_id",
     },
     "ConversationUpdated": {},
+    "ViewItemEntered": {"afterCursor": "after_cursor"},
+    "ViewItemMoved": {"afterCursor": "after_cursor"},
+    "ViewItemLeft": {"id": "id_of_item"},
+    "ViewChanged": {},
 }
 Candidates = tuple[tuple[str, str], ...]  # of (type, attribute with the row's id)
 
@@ -47,11 +52,18 @@ class _Edge:
     keyset: Keyset
     candidates: Candidates
     nullable: bool = False
+    cursor: str | None = None  # the event's attribute with it; None: the row's place by the keyset
 
 
 _CONTACT: Final = _Row((("Contact", "contact_row"),))
 _CONVERSATION: Final = _Row((("Conversation", "conversation_row"),))
 _REQUEST: Final = "PaymentRequest"
+_OF_VIEW_ITEMS: Final[dict[str, _Row | _Edge]] = {
+    "edge": _Edge("PaymentRequestEdge", PAYMENT_REQUESTS, ((_REQUEST, "request_row"),), nullable=True, cursor="place"),
+    "conversationEdge": _Edge(
+        "ConversationEdge", CONVERSATIONS, (("Conversation", "conversation_row"),), nullable=True, cursor="place"
+    ),
+}
 # Event -> field -> what it reads.
 _ROWS: Final[dict[str, dict[str, _Row | _Edge]]] = {
     "ThreadItemAdded": {
@@ -70,6 +82,8 @@ _ROWS: Final[dict[str, dict[str, _Row | _Edge]]] = {
     "ContactUpdated": {"contact": _CONTACT},
     "ContactMerged": {"contact": _CONTACT, "conversation": _CONVERSATION},
     "ConversationUpdated": {"conversation": _CONVERSATION},
+    "ViewItemEntered": _OF_VIEW_ITEMS,
+    "ViewItemMoved": _OF_VIEW_ITEMS,
 }
 
 
@@ -102,6 +116,8 @@ def event_reader(compiler: Compiler, event: type, nodes: list[FieldNode]) -> Roo
             parts.append((name, _previous_status))
         elif field == "changed" and type_name == "PaymentRequestUpdated":
             parts.append((name, lambda event: [facet.name for facet in event.changed]))
+        elif field == "view":
+            parts.append((name, _view(compiler, found)))
         elif field in values:
             parts.append((name, _attribute(values[field])))
         elif isinstance(reads, _Edge):
@@ -169,7 +185,8 @@ def _edge(compiler: Compiler, edge: _Edge, nodes: list[FieldNode]) -> _EventEdge
         built = {
             name: compiler.rows(row_type, found) for name, found in selected.items() if found[0].name.value == "node"
         }
-        columns = dict.fromkeys(["id", *(column for column, _ in edge.keyset.columns)])
+        keys = [column for column, _ in edge.keyset.columns] if edge.cursor is None else []
+        columns = dict.fromkeys(["id", *keys])
         columns |= dict.fromkeys(column for selection in built.values() for column in selection.columns)
         kinds.append(_EdgeKind(TYPES[row_type].model, attribute, tuple(columns), built))
     return _EventEdge(edge, parts, kinds)
@@ -207,7 +224,39 @@ class _EventEdge:
             if field == "node":
                 built[name] = (await kind.nodes[name].build_at(run, found, kind.columns, 0))[0]
             elif field == "cursor":
-                built[name] = self._edge.keyset.cursor(*key_of(self._edge.keyset, kind.columns, found[0]))
+                built[name] = self._cursor(run, kind, found[0])
             else:
                 built[name] = self._edge.type_name
         return built
+
+    def _cursor(self, run: Run, kind: _EdgeKind, record: Record) -> str:
+        if self._edge.cursor is not None:
+            return str(getattr(run.event, self._edge.cursor))
+        return self._edge.keyset.cursor(*key_of(self._edge.keyset, kind.columns, record))
+
+
+# What events say of their view without another read.
+_OF_VIEWS: Final[dict[str, Callable[[Any], Any]]] = {
+    "id": lambda event: event.view_id,
+    "name": lambda event: event.view_row.name,
+    "totalCount": lambda event: event.total_count,
+}
+
+
+def _view(compiler: Compiler, nodes: list[FieldNode]) -> Callable[[Any], Built]:
+    by_subject: dict[str, list[tuple[str, Callable[[Any], Any]]]] = {}
+    for subject, type_name in (("PAYMENT_REQUEST", "PaymentRequestView"), ("CONVERSATION", "ConversationView")):
+        parts = by_subject[subject] = []
+        for name, found in compiler.fields(nodes, type_name).items():
+            field = found[0].name.value
+            if field == "__typename":
+                parts.append((name, _constant(type_name)))
+            elif field in _OF_VIEWS:
+                parts.append((name, _OF_VIEWS[field]))
+            else:
+                raise NotPlanned
+    return lambda event: {name: part(event) for name, part in by_subject[event.view_row.subject]}
+
+
+def _constant(value: str) -> Callable[[Any], str]:
+    return lambda event: value

@@ -173,7 +173,8 @@ class Plans:
         if executor.operation.operation is OperationType.SUBSCRIPTION:
             event = executor.root_value
             plan = self._plan(*arguments, type(event))
-            return plan.run(Run(Records(viewer, context.event_position), arguments[2], event)) if plan else None
+            records = Records(viewer, context.event_position, getattr(event, "memo", None))
+            return plan.run(Run(records, arguments[2], event)) if plan else None
         query = self.query(*arguments, viewer)
         return query.data() if query is not None else None
 

@@ -1,9 +1,9 @@
 """Shares one execution among subscriptions with the same operation, variables and scope."""
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -22,9 +22,11 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    ValueNode,
     VariableNode,
     get_named_type,
     parse,
+    value_from_ast_untyped,
 )
 from strawberry.schema import BaseSchema
 from strawberry.types.execution import ExecutionResult, PreExecutionError
@@ -52,15 +54,26 @@ class Sharing:
     scope: Callable[[Any], Hashable]  # of a viewer; equal if answers are equal
     position: Callable[[Any], int | None]  # the last event's number, set in the context before the yield
     ends: Callable[[Any], bool]  # the event is the last one
+    # By root field: who may see what its arguments name; None: not this viewer.
+    audiences: Mapping[str, Callable[[Any, Mapping[str, Any]], Awaitable[Hashable | None]]] = field(
+        default_factory=dict
+    )
+    over: Callable[[Any], bool] = lambda context: False  # ended for all, and not by a failure
 
 
 class Plan(NamedTuple):
-    after: str | None  # the variable
+    field: str
+    after: str | None = None  # the variable
     default: bool = False  # the variable has one
+    arguments: tuple[tuple[str, ValueNode], ...] = ()  # the others
 
     def resumes(self, variables: dict[str, Any] | None) -> bool:
         """Whether the subscriber may have a cursor."""
         return self.after is not None and (variables or {}).get(self.after, self.default or None) is not None
+
+    def given(self, variables: dict[str, Any] | None) -> dict[str, Any]:
+        """The other arguments, without defaults of variables."""
+        return {name: value_from_ast_untyped(node, variables) for name, node in self.arguments}
 
 
 # ------------------------------------------------------------------------------------------------------------ analysis
@@ -80,17 +93,16 @@ def plan(schema: GraphQLSchema, sharing: Sharing, query: str, operation_name: st
         return None
     if root.name.value not in sharing.fields or _selects(schema, document, named[0], sharing.personal):
         return None
-    for argument in root.arguments or ():
-        if argument.name.value == "after":
-            if not isinstance(argument.value, VariableNode):
-                return None
-            name = argument.value.name.value
-            default = any(
-                found.variable.name.value == name and found.default_value
-                for found in named[0].variable_definitions or ()
-            )
-            return Plan(name, default) if _used_once(document, name) else None
-    return Plan(None)
+    arguments = {argument.name.value: argument.value for argument in root.arguments or ()}
+    after = arguments.pop("after", None)
+    found = Plan(root.name.value, arguments=tuple(arguments.items()))
+    if after is None:
+        return found
+    if not isinstance(after, VariableNode):
+        return None
+    name = after.name.value
+    default = any(one.variable.name.value == name and one.default_value for one in named[0].variable_definitions or ())
+    return found._replace(after=name, default=default) if _used_once(document, name) else None
 
 
 def _used_once(document: DocumentNode, variable: str) -> bool:
@@ -157,6 +169,7 @@ class Stream:
         self.last = 0
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.pump: asyncio.Task[None] | None = None
+        self.over = False
         self.subscribed: _Subscribed | None = None
         self.subscribing = asyncio.Lock()
 
@@ -180,8 +193,20 @@ class Fanout:
     def plan(self, query: str, operation_name: str | None) -> Plan | None:
         return self._plan(query, operation_name) if len(query) <= LONGEST_QUERY else None
 
+    async def audience(self, found: Plan, variables: dict[str, Any] | None, viewer: Any) -> Hashable | None:
+        """Equal for viewers that may share the operation; None: execute alone."""
+        of_field = self.sharing.audiences.get(found.field)
+        return await of_field(viewer, found.given(variables)) if of_field is not None else ()
+
     def join(
-        self, found: Plan, *, query: str, operation_name: str | None, variables: dict[str, Any] | None, context: Any
+        self,
+        found: Plan,
+        audience: Hashable,
+        *,
+        query: str,
+        operation_name: str | None,
+        variables: dict[str, Any] | None,
+        context: Any,
     ) -> Stream | None:
         """The operation's stream, until `leave`; None: execute alone."""
         shared = {name: value for name, value in (variables or {}).items() if name != found.after}
@@ -189,7 +214,7 @@ class Fanout:
             canonical = orjson.dumps(shared, option=orjson.OPT_SORT_KEYS)
         except orjson.JSONEncodeError:
             return None
-        key = (query, operation_name, canonical, self.sharing.scope(context.viewer))
+        key = (query, operation_name, canonical, self.sharing.scope(context.viewer), audience)
         stream = self._streams.get(key)
         if stream is None:
             stream = self._streams[key] = Stream(key, query)
@@ -222,6 +247,7 @@ class Fanout:
         hand_out = asyncio.create_task(stream.outbox.run(SINKS_PER_TURN), name="fanout:hand-out")
         try:
             await self._pump(stream, operation_name, variables, context)
+            stream.over = self.sharing.over(context)
             stream.outbox.finish()
             await hand_out
         except Exception as error:  # noqa: BLE001 the pump's top
@@ -285,8 +311,12 @@ async def serve(handler: Any, operation: Any, fanout: Fanout) -> bool:
     found = fanout.plan(operation.query, operation.operation_name)
     if found is None:
         return False
+    audience = await fanout.audience(found, operation.variables, handler.context.viewer)
+    if audience is None:
+        return False
     stream = fanout.join(
         found,
+        audience,
         query=operation.query,
         operation_name=operation.operation_name,
         variables=operation.variables,
@@ -303,7 +333,9 @@ async def serve(handler: Any, operation: Any, fanout: Fanout) -> bool:
         last = await _begin(handler, operation, fanout, stream, sink, resumes=found.resumes(operation.variables))
         if last is not None:
             await sink.deliver(last, handler.websocket.send_text)
-            await handler.close_slow()
+            if not stream.over or sink.overflowed:
+                await handler.close_slow()
+            await operation.send_operation_message({"id": operation.id, "type": "complete"})
         return True
     finally:
         fanout.leave(stream, sink)

@@ -57,12 +57,25 @@ class Burst:
 class Sink:
     """One operation's bounded queue on a shared stream; bypassed while its transport is writable."""
 
-    __slots__ = ("_bytes", "_live", "_protocol", "_sending", "_tail", "_wake", "attached_at", "ended", "last", "queue")
+    __slots__ = (
+        "_bytes",
+        "_live",
+        "_protocol",
+        "_sending",
+        "_tail",
+        "_wake",
+        "attached_at",
+        "ended",
+        "last",
+        "overflowed",
+        "queue",
+    )
 
     def __init__(self, operation_id: str, protocol: SocketProtocol | None, attached_at: int) -> None:
         self.attached_at = attached_at
         self.last = attached_at
         self.ended = False
+        self.overflowed = False
         self.queue: deque[tuple[int, bytes]] = deque()
         self._bytes = 0
         self._tail = next_tail(operation_id)
@@ -90,6 +103,7 @@ class Sink:
         if self.ended:
             return
         if len(self.queue) >= QUEUED_EVENTS or self._bytes + len(head) > QUEUED_BYTES:
+            self.overflowed = True
             self.end()
             return
         self.queue.append((seq, head))

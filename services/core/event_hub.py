@@ -42,6 +42,7 @@ class ResyncReason(StrEnum):
     TOO_FAR_BEHIND = "TOO_FAR_BEHIND"
     AHEAD_OF_LOG = "AHEAD_OF_LOG"
     EXPIRED = "EXPIRED"
+    VIEW_CHANGED = "VIEW_CHANGED"
 
 
 @dataclass(frozen=True, slots=True)

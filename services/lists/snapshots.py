@@ -47,6 +47,12 @@ async def of_conversations(account_id: UUID, ids: Collection[UUID]) -> dict[UUID
     return {one.id: one for one in found}
 
 
+async def conversations_of(account_id: UUID, contact_ids: Collection[UUID]) -> dict[UUID, UUID]:
+    """By contact."""
+    sql = "SELECT contact_id, id FROM conversation WHERE (account_id = ?) = TRUE AND contact_id IN ({})"
+    return {to_uuid(contact_id): to_uuid(id) for contact_id, id in await _read(sql, account_id, contact_ids)}
+
+
 async def requests_of(account_id: UUID, conversations: Iterable[ConversationSnapshot]) -> dict[UUID, UUID]:
     """The requests in these conversations and in those merged with them, each with the conversation."""
     of = {id: one.id for one in conversations for id in (one.id, *one.merged_ids)}

@@ -87,6 +87,10 @@ class Leaf:
         return self.path.rpartition(".")[2]
 
 
+VIEW_LIST = "ViewListInput"
+LIST_PARTS = {"PaymentRequestFilter", "ConversationFilter", "PaymentRequestOrder", "ConversationOrder"}
+
+
 def leaves(arguments: Mapping[str, GraphQLArgument]) -> Iterator[Leaf]:
     """Every scalar or enum value in the arguments of a field."""
     for name, argument in arguments.items():
@@ -99,6 +103,10 @@ def _leaves(path: str, given: GraphQLArgument | GraphQLInputField, inside: tuple
     if is_input_object_type(named):
         assert isinstance(named, GraphQLInputObjectType)
         if named.name in inside:  # a filter in a filter takes the same
+            return
+        if VIEW_LIST in inside and named.name in LIST_PARTS:
+            # The parts of lists are tried with the lists; of a view as a whole.
+            yield Leaf(path, named.name, True, False, False)
             return
         for name, inner in named.fields.items():
             yield from _leaves(f"{path}.{name}", inner, (*inside, named.name))
@@ -241,6 +249,7 @@ MEMBERS: dict[str, dict[str, Any]] = {
         "square": {"accessToken": "A", "locationId": "L"},
         "custom": {"provider": "plug", "credentials": [{"name": "api_key", "value": "test_dHar4XY7LxsDOtmnkVtj"}]},
     },
+    VIEW_LIST: {"conversations": {}},
 }
 
 
@@ -355,6 +364,7 @@ ID_KINDS = {
     "messageId": "lost",
     "mentions": "user",
     "mergedContactId": "twin",
+    "viewId": "view",
 }
 assert set(PREFIXES) >= {"Contact", "Conversation", "Channel", "PaymentRequest", "Processor", "User", "ApiKey"}
 
@@ -418,6 +428,16 @@ async def new_key(team: Team, role: str) -> Any:
     )
 
 
+async def view(team: Team, name: str, kind: str = "paymentRequests") -> str:
+    """The id of a new shared view."""
+    payload = await team.product.ok(
+        f"mutation($input: CreateViewInput!) {{ createView(input: $input) {{ view {{ id }} {d.ERRORS} }} }}",
+        {"name": name, "list": {kind: {}}, "shared": True},
+        token=team.owner,
+    )
+    return str(payload["view"]["id"])
+
+
 async def furnish(team: Team, *, mark: str) -> House:
     """Sandbox, channels, two contacts, requests in several states, a paid one with card and notification. `mark` is in every text."""
     house = House(team)
@@ -464,7 +484,13 @@ async def furnish(team: Team, *, mark: str) -> House:
         owner, email=f"{harness.key()}@example.com", name=f"Mate {mark}", role="AGENT", password=PASSWORD
     )
     invitation, _ = await invite(team, f"Nora {mark}")
-    listed = await team.product.gql("{ invitations(first: 1) { edges { cursor } } }", token=team.owner)
+    views = {
+        "view": await view(team, f"Requests {mark}"),
+        "conversationView": await view(team, f"Conversations {mark}", "conversations"),
+    }
+    listed = await team.product.gql(
+        "{ invitations(first: 1) { edges { cursor } } views(first: 1) { edges { cursor } } }", token=team.owner
+    )
     thread = seen["conversation"]["thread"]
     by_type = {item["__typename"]: item["id"] for item in thread["nodes"] if item["id"] != lost}
     house.ids = {
@@ -474,6 +500,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "dashboard": seen["dashboard"]["id"],
         "mate": public_id("usr", mate.id),
         "invitation": invitation,
+        **views,
         "apiKey": key["apiKey"]["id"],
         "contact": maria["id"],
         "twin": ben["id"],
@@ -501,6 +528,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "notifications": seen["notifications"]["edges"][0]["cursor"],
         "messages": seen["messages"]["edges"][0]["cursor"],
         "invitations": listed["invitations"]["edges"][0]["cursor"],
+        "views": listed["views"]["edges"][0]["cursor"],
     }
     return house
 
@@ -695,6 +723,18 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "resendInvitation": {"invitationId": w.ids["invitation"]},
         "revokeInvitation": {"invitationId": w.ids["invitation"]},
         "acceptInvitation": {"token": w.invitation_token, "name": "Nora", "password": PASSWORD},
+        "createView": {
+            "idempotencyKey": key(),
+            "name": "Paid",
+            "list": {"paymentRequests": {"filter": {"contactIds": [w.ids["contact"]]}}},
+            "shared": True,
+        },
+        "updateView": {
+            "viewId": w.ids["view"],
+            "name": key(),
+            "list": {"paymentRequests": {"filter": {"overdue": True}}},
+        },
+        "deleteView": {"viewId": w.ids["view"]},
         "updateUser": {"userId": w.ids["mate"], "name": "Mate", "role": "VIEWER"},
         "disableUser": {"userId": w.ids["mate"]},
         "enableUser": {"userId": w.ids["mate"]},
@@ -796,6 +836,7 @@ async def refill(w: World) -> None:
     twin = await w.product.ok(d.CREATE_CONTACT, {"name": w.twin, "email": f"{w.twin}@example.com"}, token=w.team.agent)
     w.ids["twin"] = twin["contact"]["id"]
     w.ids["apiKey"] = (await new_key(w.team, "VIEWER"))["apiKey"]["id"]
+    w.ids["view"] = await view(w.team, "Refilled")
     w.ids["invitation"], _ = await invite(w.team, "Nora")
     _, w.invitation_token = await invite(w.team, "Nora")
     w.reset_token, w.email_token = await link(w.team, "PASSWORD_RESET"), await link(w.team, "EMAIL_CHANGE")

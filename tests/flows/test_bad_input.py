@@ -107,6 +107,8 @@ LIMITS = {
     "updateUser.input.name": 120,
     "requestPasswordReset.input.email": 254,
     "requestEmailChange.input.email": 254,
+    "createView.input.name": 80,
+    "updateView.input.name": 80,
     "inviteUser.input.email": 254,
     "inviteUser.input.name": 120,
     "acceptInvitation.input.name": 120,
@@ -143,6 +145,8 @@ BLANKS = (
     "updateUser.input.name",
     "requestPasswordReset.input.email",
     "requestEmailChange.input.email",
+    "createView.input.name",
+    "updateView.input.name",
     "inviteUser.input.email",
 )
 # Every value of their type is valid.
@@ -158,6 +162,12 @@ HARMLESS = {
     "createApiKey.input.role": "a closed set: any other word is refused by its type",
     "inviteUser.input.role": "a closed set: any other word is refused by its type",
     "createPaymentRequest.input.for.newContact.addresses.kind": "a closed set: any other word is refused by its type",
+    "createView.input.shared": "yes or no",
+    **{
+        f"{mutation}.input.list.{kind}.orderBy": "closed sets: any other word is refused by its type"
+        for mutation in ("createView", "updateView")
+        for kind in ("paymentRequests", "conversations")
+    },
     "createContact.input.addresses.kind": "a closed set: any other word is refused by its type",
     "updateContact.input.addresses.kind": "a closed set: any other word is refused by its type",
     "mergeContacts.input.addresses.kind": "a closed set: any other word is refused by its type",
@@ -332,6 +342,29 @@ def of_processor(w: World) -> str:
     return w.ids["payment"]
 
 
+REQUESTS, TALKS = "list.paymentRequests.filter", "list.conversations.filter"
+WRONG_FILTERS: list[tuple[Any, ...]] = [
+    (REQUESTS, {"contactIds": ["rubbish"]}, "NOT_FOUND", f"{REQUESTS}.contactIds.0"),
+    (REQUESTS, lambda w: {"contactIds": [w.other.ids["contact"]]}, "NOT_FOUND", f"{REQUESTS}.contactIds.0"),
+    (
+        REQUESTS,
+        lambda w: {"not": {"assigneeIds": [None, w.other.ids["user"]]}},
+        "NOT_FOUND",
+        f"{REQUESTS}.not.assigneeIds.1",
+    ),
+    (REQUESTS, {"or": [{}, {"processorIds": [""]}]}, "NOT_FOUND", f"{REQUESTS}.or.1.processorIds.0"),
+    (REQUESTS, {"search": "x" * 101}, "INVALID", f"{REQUESTS}.search"),
+    (REQUESTS, {"tags": ["x" * 101]}, "INVALID", f"{REQUESTS}.tags"),
+    (REQUESTS, {"amount": {"currency": "USD", "minimum": "2", "maximum": "1"}}, "INVALID", f"{REQUESTS}.amount"),
+    (
+        REQUESTS,
+        {"dueAt": {"from": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}},
+        "INVALID",
+        f"{REQUESTS}.dueAt",
+    ),
+    (TALKS, lambda w: {"assigneeIds": [w.other.ids["user"]]}, "NOT_FOUND", f"{TALKS}.assigneeIds.0"),
+    (TALKS, {"and": [{"search": "\x00"}]}, "INVALID", f"{TALKS}.and.search"),
+]
 BAD_ADDRESSES = [
     ("email", "maria", "INVALID"),
     ("email", "maria@", "INVALID"),
@@ -624,6 +657,8 @@ CASES = [
     *of("resetPassword", ("password", "too short", "INVALID")),
     *of("requestEmailChange", ("email", lambda w: w.email, "INVALID")),
     *of("updateUser", ("role", "VIEWER", "LAST_OWNER", SAME, {"userId": lambda w: w.ids["user"]})),
+    *of("createView", *WRONG_FILTERS),
+    *of("updateView", *WRONG_FILTERS, ("list", {"conversations": {}}, "INVALID")),
     *of("disableUser", ("userId", lambda w: w.ids["user"], "LAST_OWNER")),
 ]
 
@@ -637,6 +672,7 @@ WRONG_TYPE: dict[str, tuple[Any, ...]] = {
     "Decimal": (120, 1.5, True, "9" * 41),
     "CurrencyCode": (7, "X" * 11),
     "Cursor": (7, "x" * 401),
+    **{kind: (7, "all", {"noSuchField": 1}) for kind in probes.LIST_PARTS},
 }
 
 

@@ -78,6 +78,9 @@ MAY: dict[str, set[str]] = {
     "resetPassword": ALL,
     "requestEmailChange": ALL,
     "confirmEmailChange": ALL,
+    "createView": ADMINS,  # shared ones: tests/services/lists/test_views.py tries own ones
+    "updateView": ADMINS,
+    "deleteView": ADMINS,
     "updateUser": OWNER,
     "disableUser": OWNER,
     "enableUser": OWNER,

@@ -47,6 +47,7 @@ IDS = {
     "Query.messages.conversationId": "conversation",
     "Subscription.conversationEvents.conversationId": "conversation",
     "Subscription.contactPaymentEvents.contactId": "contact",
+    "Subscription.viewEvents.viewId": "view",
 }
 # Arguments of type Cursor -> which cursor fits; events are the account's own, the others are places in an order.
 CURSORS = {
@@ -57,18 +58,22 @@ CURSORS = {
     },
     **{
         f"Query.{name}.{end}": name
-        for name in ("notifications", "invitations", "messages")
+        for name in ("notifications", "invitations", "messages", "views")
         for end in ("after", "before")
     },
     **{f"Conversation.thread.{end}": "thread" for end in ("after", "before")},
     **{f"Account.{name}.{end}": name for name in ("users", "apiKeys") for end in ("after", "before")},
     **{f"Contact.{name}.{end}": name for name in ("paymentRequests", "payments") for end in ("after", "before")},
+    **{f"PaymentRequestView.items.{end}": "paymentRequests" for end in ("after", "before")},
+    **{f"ConversationView.items.{end}": "conversations" for end in ("after", "before")},
     **{
         f"Subscription.{name}.after": "event"
-        for name in ("inboxEvents", "conversationEvents", "contactPaymentEvents", "notificationEvents")
+        for name in ("inboxEvents", "conversationEvents", "contactPaymentEvents", "notificationEvents", "viewEvents")
     },
     "Mutation.markNotificationsRead.input.upTo": "event",
 }
+# Arguments of subscriptions that take an id.
+OF_FEEDS = {"conversationId": "conversation", "contactId": "contact", "viewId": "view"}
 # Fields that need an argument: tried by name in a test below.
 WITH_ARGUMENTS = {
     "PaymentRequest.composerInsert",
@@ -95,6 +100,8 @@ NODES = {
     "lost": "Message",
     "card": "ActivityCard",
     "notification": "Notification",
+    "view": "PaymentRequestView",
+    "conversationView": "ConversationView",
     "invitation": "Invitation",
     "refund": "Refund",
     "dispute": "Dispute",
@@ -102,7 +109,14 @@ NODES = {
     "viewer": "Viewer",
     "dashboard": "DashboardFigures",
 }
-DEEP = ("Contact", "Conversation", "ConversationChannel", "PaymentRequest")  # read one level further down
+DEEP = (
+    "Contact",
+    "Conversation",
+    "ConversationChannel",
+    "PaymentRequest",
+    "PaymentRequestView",
+    "ConversationView",
+)  # read one level further down
 
 
 # ------------------------------------------------------------------------------------------------------------- fixtures
@@ -373,8 +387,7 @@ async def feeds_from_foreign_places(world: World) -> list[str]:
                 continue
             one = probes.root("Subscription")[name]
             document = f"subscription{probes.declared(one.args)} {{ {name}{probes.passed(one.args)} {{ __typename }} }}"
-            ids = {"conversationId": world.ids["conversation"], "contactId": world.ids["contact"]}
-            own = {n: ids[n] for n in one.args if n in ids}
+            own = {n: world.ids[kind] for n, kind in OF_FEEDS.items() if n in one.args}
             rubbish = await first(document, {**own, argument: "rubbish"}, token)
             foreign = await first(document, {**own, argument: world.other.cursors["event"]}, token)
             if rubbish != foreign or [e["extensions"]["code"] for e in foreign] != ["BAD_REQUEST"]:
@@ -392,6 +405,14 @@ async def cursors_of_pages(world: World) -> list[str]:
         "Conversation.thread": ("thread", f"conversation(id: $conversation) {{ thread(%s) {{ {rows} }} }}"),
         "Contact.paymentRequests": ("paymentRequests", f"contact(id: $contact) {{ paymentRequests(%s) {{ {rows} }} }}"),
         "Contact.payments": ("payments", f"contact(id: $contact) {{ payments(%s) {{ {rows} }} }}"),
+        "PaymentRequestView.items": (
+            "paymentRequests",
+            f"node(id: $view) {{ ... on PaymentRequestView {{ items(%s) {{ {rows} }} }} }}",
+        ),
+        "ConversationView.items": (
+            "conversations",
+            f"node(id: $conversationView) {{ ... on ConversationView {{ items(%s) {{ {rows} }} }} }}",
+        ),
     }
     for path, cursor in CURSORS.items():
         owner, name, _ = path.split(".", 2)
@@ -399,11 +420,11 @@ async def cursors_of_pages(world: World) -> list[str]:
             search = 'search: "a", ' if name == "messages" else ""
             tried[f"{owner}.{name}"] = (cursor, f"{name}({search}%s) {{ {rows} }}")
     assert {path.rpartition(".")[0] for path in CURSORS if not path.startswith(("Sub", "Mut"))} == set(tried)
-    ids = {"conversation": world.ids["conversation"], "contact": world.ids["contact"]}
+    ids = {kind: world.ids[kind] for kind in ("conversation", "contact", "view", "conversationView")}
     wrong = []
     for name, (cursor, body) in tried.items():
         for argument in ("first: 100, after: $cursor", "last: 100, before: $cursor"):
-            head = ", ".join(f"${n}: ID!" for n in ids if f"${n}" in body)
+            head = ", ".join(f"${n}: ID!" for n in ids if f"${n})" in body)
             document = f"query($cursor: Cursor!{', ' + head if head else ''}) {{ {body % argument} }}"
             variables = {**ids, "cursor": world.other.cursors[cursor]}
             answer = await probes.ask(world.product, document, variables, world.team.owner)
@@ -444,7 +465,7 @@ async def test_no_feed_tells_of_another_account(world: World) -> None:
 async def nothing_foreign_is_pushed(world: World) -> None:
     """All feeds of two roles, while the other account is active, get only their own account's events."""
     *_, feeds, _ = documents()
-    ids = {"conversationId": world.ids["conversation"], "contactId": world.ids["contact"]}
+    ids = {argument: world.ids[kind] for argument, kind in OF_FEEDS.items()}
     words = foreign_words(world.other)
     ours, theirs = world.team, world.other.team
     async with AsyncExitStack() as stack:
@@ -483,6 +504,7 @@ async def nothing_foreign_is_pushed(world: World) -> None:
             "contactPaymentEvents": ("PaymentRequestUpdated", paid),
             "notificationEvents": ("NotificationAdded", {"edge__node__paymentRequest__id": mine["id"]}),
             "dashboardEvents": ("DashboardUpdated", {}),
+            "viewEvents": ("ViewItemMoved", {"edge__node__id": mine["id"], "edge__node__status": "PAID"}),
         }
         for (role, name), feed in opened.items():
             if name == "notificationEvents" and role == "VIEWER":

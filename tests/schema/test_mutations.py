@@ -389,6 +389,9 @@ INPUTS: dict[str, dict[str, Any]] = {
     "revokeInvitation": {"invitationId": "inv"},
     "changePassword": {"currentPassword": "wrong", "newPassword": "long-enough-2"},
     "requestEmailChange": {"email": "new@example.com", "password": "wrong"},
+    "createView": {"name": "All", "list": {"conversations": {}}, "shared": True},
+    "updateView": {"viewId": "prv", "name": "All"},
+    "deleteView": {"viewId": "prv"},
     "updateUser": {"userId": "usr", "name": "Ada"},
     "disableUser": {"userId": "usr"},
     "enableUser": {"userId": "usr"},
@@ -402,6 +405,7 @@ REFERENCES = {
     "conversationId": "cnv",
     "channelId": "chn",
     "messageId": "msg",
+    "viewId": "prv",
     "paymentRequestId": "pr",
     "userId": "usr",
     "invitationId": "inv",
@@ -444,6 +448,7 @@ async def own_ids(team: Team) -> dict[str, str]:
         "chn": public_id("chn", team.channels["SMS"].id),
         "prc": public_id("prc", team.processor.id),
         "usr": public_id("usr", team.agent.user_id or uuid7()),
+        "prv": public_id("prv", (await factories.saved_view(team.account)).id),
         "inv": public_id("inv", (await factories.invitation(team.account)).id),
     }
 

@@ -1,0 +1,18 @@
+-- Saved lists: a filter and an order over payment requests or conversations, of one user or shared by the account.
+
+CREATE TABLE saved_view (
+    id UUID NOT NULL PRIMARY KEY,
+    account_id UUID NOT NULL REFERENCES account (id) ON DELETE RESTRICT,
+    owner_user_id UUID REFERENCES user_account (id) ON DELETE RESTRICT,
+    subject VARCHAR(16) NOT NULL CHECK (subject IN ('PAYMENT_REQUEST', 'CONVERSATION')),
+    name VARCHAR(80) NOT NULL,
+    conditions JSONB NOT NULL,
+    order_field VARCHAR(20) NOT NULL,
+    descending BOOLEAN NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL
+);
+CREATE INDEX saved_view_account ON saved_view (account_id, id);
+
+-- down
+DROP TABLE saved_view;
