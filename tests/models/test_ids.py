@@ -2,8 +2,10 @@
 
 import itertools
 import random
+import re
 import threading
 import time
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -101,3 +103,9 @@ def test_malformed_public_ids_are_none(text: str) -> None:
 
 def test_prefixes_are_unique() -> None:
     assert len(set(ids.PREFIXES.values())) == len(ids.PREFIXES)
+
+
+def test_the_guide_names_the_type_of_each_prefix() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs/howto/build-an-inbox.md").read_text()
+    listed = re.findall(r"`([a-z]+)_` (\w+)", guide)
+    assert {name: prefix for prefix, name in listed} == ids.PREFIXES
