@@ -192,7 +192,10 @@ class ConversationFilter:
     channel_kinds: list[ChannelKind] | None = strawberry.field(
         default=None, description="With a message on any of these kinds of channel."
     )
-    tags: list[str] | None = strawberry.field(default=None, description=_TAGS)
+    tags: list[str] | None = strawberry.field(
+        default=None,
+        description=limited("It or its contact has any of these labels.", filters.LONGEST_TAG),
+    )
     has_open_request: bool | None = strawberry.field(
         default=None, description="Only those with a SENT, PROCESSING or PARTIALLY_PAID request, or only others."
     )

@@ -150,7 +150,7 @@ class ConversationFilter(_Tree):
     unread: bool | None = None
     assignee_ids: tuple[UUID | None, ...] | None = None  # None: unassigned
     channel_kinds: tuple[str, ...] | None = None  # of its messages
-    tags: tuple[str, ...] | None = None  # any of these, of the contact
+    tags: tuple[str, ...] | None = None  # any of these, its own or the contact's
     has_open_request: bool | None = None
     waiting_since: TimeRange | None = None
     search: str | None = None

@@ -83,7 +83,7 @@ class ConversationSnapshot:
     has_open_request: bool
     merged_ids: frozenset[UUID]
     contact_ids: frozenset[UUID]
-    tags: frozenset[str]
+    tags: frozenset[str]  # also the contact's
     contact_search: str | None
 
 

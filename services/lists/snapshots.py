@@ -29,7 +29,7 @@ _CONVERSATIONS: Final = (
     "SELECT v.id, v.merged_into_id, v.closed_at, v.unread_count, v.assignee_id, v.channel_kinds, v.waiting_since,"
     " v.last_activity_at, v.created_at,"
     " EXISTS (SELECT 1 FROM contact_summary s WHERE s.contact_id = c.id AND s.open_count > 0),"
-    " v.merged_ids, c.id, c.merged_ids, c.tags, c.search"
+    " v.merged_ids, c.id, c.merged_ids, c.tags, v.tags, c.search"
     " FROM conversation v JOIN contact c ON c.id = v.contact_id"
     " WHERE (v.account_id = ?) = TRUE AND v.id IN ({})"
 )
@@ -124,7 +124,7 @@ def _conversation(record: Sequence[Any]) -> ConversationSnapshot:
         has_open_request=_flag(plain()),
         merged_ids=_ids(plain()),
         contact_ids=_with_merged(plain(), plain()),
-        tags=frozenset(to_json(plain())),
+        tags=frozenset(to_json(plain())) | frozenset(to_json(plain())),
         contact_search=plain(),
     )
 

@@ -220,6 +220,13 @@ def _tagged(of: str) -> Leaf:
     return leaf
 
 
+async def _conversation_tagged(scope: Scope, tags: Sequence[str]) -> Condition:
+    if not tags:
+        return _NOTHING
+    own = _TAGGED[database.dialect()].format("conversation.tags", database.placeholders(len(tags)))
+    return _any_of([_plain(own, tags), await _tagged("conversation.contact_id")(scope, tags)])
+
+
 async def _requests_searched(scope: Scope, search: str) -> Condition:
     return await searches.requests_matching(scope.account_id, search, searching.terms(search))
 
@@ -257,7 +264,7 @@ _CONVERSATION: Final[Mapping[str, Leaf]] = {
     "unread": _either("unread_count > 0", "unread_count = 0"),
     "assignee_ids": _one_of("assignee_id"),
     "channel_kinds": _kinds,
-    "tags": _tagged("conversation.contact_id"),
+    "tags": _conversation_tagged,
     "has_open_request": _fact(_HAS_OPEN_REQUEST.format("conversation.contact_id")),
     "waiting_since": _during("waiting_since"),
     "search": _conversations_searched,

@@ -86,6 +86,7 @@ async def _contact(account: tables.Account, users: Sequence[tables.User], rng: r
     contact = await factories.contact(account, name=NAMES[n % len(NAMES)], tags=tags, phone=phone)
     await factories.conversation(
         contact,
+        tags=rng.sample(TAGS, rng.randrange(2)),
         assignee_id=rng.choice([None, *(user.id for user in users)]),
         unread_count=rng.randrange(3),
         closed_at=rng.choice([None, NOW]),
