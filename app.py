@@ -103,6 +103,7 @@ def _team_graphql(settings: Settings) -> GraphQLView:
         local_origins=not settings.production,
         sharing=SHARING if settings.share_subscriptions else None,
         answer_bytes=settings.answer_cache_mb * 1_000_000,
+        show_cost=settings.environment == "development",
         limits=Limits(requests_per_s=settings.graphql_limit, requests_burst=2 * settings.graphql_limit),
     )
 

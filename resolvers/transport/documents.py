@@ -62,6 +62,11 @@ class Documents:
         except (GraphQLSyntaxError, RecursionError):
             return None
 
+    def cost(self, schema: GraphQLSchema, query: str) -> int | None:
+        """Of the document, as it is compared with the limit; None if it is too long or no GraphQL."""
+        document = self.parse(query) if self.refuse_too_long(query) is None else None
+        return measure(schema, document).cost if document is not None else None
+
     def refuse_too_long(self, query: str) -> GraphQLError | None:
         limits = self.limits
         if len(query) > limits.document_chars:

@@ -71,6 +71,7 @@ log = structlog.get_logger(__name__)
 GetContext = Callable[[Request | WebSocket, dict[str, Any] | None], Any]
 
 _ANSWER: Final = "paythread.answer"
+COST_HEADER: Final = "GraphQL-Cost"  # of requests whose answers show their cost
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ class _Answer:  # in the request's scope
     unavailable: bool = False
     context: Any = None
     key: str = ""
+    cost: dict[str, int] | None = None
 
     @property
     def media_type(self) -> str:
@@ -112,6 +114,7 @@ class GraphQLView(GraphQL[Any, None]):
         is_signed: IsSigned | None,
         cross_origin_posts: bool,
         answer_bytes: int,
+        show_cost: bool,
     ) -> None:
         super().__init__(
             schema,
@@ -136,6 +139,7 @@ class GraphQLView(GraphQL[Any, None]):
         )
         self._make_context = get_context
         self._cross_origin_posts = cross_origin_posts
+        self._show_cost = show_cost
         self._http_app: ASGIApp = Cors(self._answer_http, origins)
 
     async def end_streams(self, within_s: float = 0.0) -> None:
@@ -206,7 +210,16 @@ class GraphQLView(GraphQL[Any, None]):
         except InVain:
             context.planned_s = monotonic() - started
             return None
+        if found is not None and (cost := self._cost(request, data.query or "")) is not None:
+            found = found[:-1] + b',"extensions":' + orjson.dumps({"cost": cost}) + b"}"
         return self._respond(found, 200, answer) if found is not None else None
+
+    def _cost(self, request: Request, query: str) -> dict[str, int] | None:
+        """For `extensions`, where it is wanted."""
+        if not isinstance(self.schema, Schema) or not (self._show_cost or request.headers.get(COST_HEADER) == "1"):
+            return None
+        requested = self.schema.documents.cost(self.schema._schema, query)
+        return {"requested": requested, "limit": self.schema.documents.limits.cost} if requested is not None else None
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         limits = self.admission.limits
@@ -340,6 +353,7 @@ class GraphQLView(GraphQL[Any, None]):
         root_value: None,
         request_data: GraphQLRequestData,
     ) -> ExecutionResult:
+        request.scope[_ANSWER].cost = self._cost(request, request_data.query or "")
         by_get = request_adapter.method == "GET"
         allowed = {OperationType.QUERY, OperationType.MUTATION}
         if by_get:
@@ -375,8 +389,9 @@ class GraphQLView(GraphQL[Any, None]):
             answer.request_error = True
         else:
             body["data"] = result.data
-        if result.extensions:
-            body["extensions"] = result.extensions
+        extensions = {**(result.extensions or {}), **({"cost": answer.cost} if answer.cost is not None else {})}
+        if extensions:
+            body["extensions"] = extensions
         return body  # type: ignore[return-value]
 
     def create_response(self, response_data: Any, sub_response: Response) -> Response:
@@ -437,6 +452,7 @@ def get_view(
     is_signed: IsSigned | None = None,  # without a look-up; other tokens are limited by network
     cross_origin_posts: bool = True,  # executed, but unreadable by the page
     answer_bytes: int = 0,  # memory for answers that are kept while nothing is logged
+    show_cost: bool = False,  # in every answer over HTTP; otherwise only where COST_HEADER asks for it
 ) -> GraphQLView:
     return GraphQLView(
         schema,
@@ -451,4 +467,5 @@ def get_view(
         is_signed=is_signed,
         cross_origin_posts=cross_origin_posts,
         answer_bytes=answer_bytes,
+        show_cost=show_cost,
     )

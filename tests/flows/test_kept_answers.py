@@ -73,6 +73,18 @@ async def test_a_kept_thread_shows_its_authors_as_they_are_now(team: Team, hits:
     ]
 
 
+async def test_a_kept_answer_shows_its_cost_where_it_is_asked_for(team: Team, hits: list[bool]) -> None:
+    maria = await team.contact()
+    body = {"query": THREAD, "variables": {"id": maria["conversation"]["id"]}}
+    signed = {"Authorization": f"Bearer {team.agent}", "Accept": "application/json"}
+    plain = [(await team.product.http.post("/graphql", json=body, headers=signed)).json() for _ in range(4)]
+    assert hits[-1] is True
+    shown = (await team.product.http.post("/graphql", json=body, headers=signed | {"GraphQL-Cost": "1"})).json()
+    cost = shown.pop("extensions")["cost"]
+    assert (shown, cost["limit"]) == (plain[-1], 10_000)
+    assert 0 < cost["requested"] < 10_000
+
+
 async def test_no_viewer_gets_what_was_kept_for_another(team: Team, hits: list[bool]) -> None:
     maria = await team.contact()
     variables = {"id": maria["conversation"]["id"]}

@@ -749,3 +749,34 @@ async def test_no_answer_may_be_cached(room: Room, client: httpx.AsyncClient) ->
     by_get = await client.get(room.url, params={"query": "{ item { name } }"})
     by_post = await client.post(room.url, json={"query": "{ item { name } }"})
     assert [answer.headers["cache-control"] for answer in (by_get, by_post)] == ["private, no-store"] * 2
+
+
+# --------------------------------------------------------------------------------------------------------------- cost
+async def test_an_answer_shows_its_cost_where_the_header_asks_for_it(room: Room, client: httpx.AsyncClient) -> None:
+    query = "{ item { name } }"
+    assert "extensions" not in (await post(client, room, query)).json()
+    assert "extensions" not in (await post(client, room, query, **{"GraphQL-Cost": "0"})).json()
+    asked = {"GraphQL-Cost": "1"}
+    answer = (await post(client, room, query, **asked)).json()
+    assert answer["data"] == {"item": {"name": "i"}}
+    assert answer["extensions"] == {"cost": {"requested": 3, "limit": 10_000}}
+    by_get = await client.get(room.url, params={"query": query}, headers={"Accept": OLD, **asked})
+    assert by_get.json()["extensions"]["cost"]["requested"] == 3
+    # No document: no cost.
+    assert "extensions" not in (await post(client, room, "{ item", **asked)).json()
+
+
+async def test_a_refused_document_shows_what_it_would_cost(client: httpx.AsyncClient) -> None:
+    async with open_room(limits=Limits(cost=2), show_cost=True) as room:
+        answer = (await post(client, room, "{ item { name } }")).json()
+        assert answer["errors"][0]["extensions"]["code"] == "QUERY_TOO_COMPLEX"
+        assert answer["extensions"] == {"cost": {"requested": 3, "limit": 2}}
+        assert (await post(client, room, "{ __typename }")).json()["extensions"]["cost"]["requested"] == 0
+
+
+async def test_a_page_of_another_origin_may_ask_for_the_cost(client: httpx.AsyncClient) -> None:
+    async with open_room(allowed_origins=["https://inbox.example"]) as room:
+        asked = {"Origin": "https://inbox.example", "Access-Control-Request-Method": "POST"}
+        answer = await client.options(room.url, headers={**asked, "Access-Control-Request-Headers": "graphql-cost"})
+        assert answer.status_code == 200
+        assert answer.headers["access-control-allow-headers"] == "graphql-cost"
