@@ -21,6 +21,7 @@ PREFIXES: dict[str, str] = {
     "Notification": "ntf",
     "ApiKey": "key",
     "Invitation": "inv",
+    "Session": "ses",
     "Refund": "rfd",
     "Dispute": "dsp",
     "Attachment": "att",

@@ -140,6 +140,8 @@ class User(TenantRow):
     password_hash = fields.CharField(max_length=200)
     token_version = fields.IntField(default=0)  # raised to revoke every access token
     disabled_at = fields.DatetimeField(null=True)
+    locale = fields.CharField(max_length=20, null=True)  # null: the account's, as the time zone
+    time_zone = fields.CharField(max_length=64, null=True)
     created_at = fields.DatetimeField(auto_now_add=True)
 
     class Meta:
@@ -154,6 +156,9 @@ class RefreshToken(TenantRow):
     family_id = fields.UUIDField()
     token_hash = fields.CharField(max_length=64, unique=True)
     expires_at = fields.DatetimeField()
+    signed_in_at = fields.DatetimeField(null=True)  # the family's
+    device = fields.CharField(max_length=60, null=True)
+    network = fields.CharField(max_length=50, null=True)  # shortened
     used_at = fields.DatetimeField(null=True)
     revoked_at = fields.DatetimeField(null=True)
     created_at = fields.DatetimeField(auto_now_add=True)

@@ -78,6 +78,18 @@ def build_schema(
 
 
 def new_context(
-    *, hub: Hub | None, viewer: Actor | None = None, client_address: str = "", request_id: str = ""
+    *,
+    hub: Hub | None,
+    viewer: Actor | None = None,
+    client_address: str = "",
+    request_id: str = "",
+    user_agent: str = "",
 ) -> Context:
-    return Context(make_reads=Access, viewer=viewer, hub=hub, client_address=client_address, request_id=request_id)
+    return Context(
+        make_reads=Access,
+        viewer=viewer,
+        hub=hub,
+        client_address=client_address,
+        request_id=request_id,
+        user_agent=user_agent,
+    )

@@ -10,7 +10,7 @@ import strawberry
 from models.errors import NotFound
 from models.ids import parse_public_id
 from resolvers.access.reads import access, begin
-from schema.account import Account, PaymentRequestDefaults, Viewer
+from schema.account import Account, PaymentRequestDefaults
 from schema.connections import (
     INVITATIONS,
     LARGEST_PAGE,
@@ -52,6 +52,7 @@ from schema.payment_request import PaymentRequest, PaymentRequestConnection
 from schema.scalars import URL, Node
 from schema.team import InvitationConnection
 from schema.view import ViewConnection
+from schema.viewer import Viewer
 from services.payments import payment_requests, request_sending
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Self
-from uuid import uuid5
 
 import strawberry
 
 from models import errors, tables
-from models.ids import PREFIXES, public_id
+from models.ids import public_id
 from schema.connections import API_KEYS, USERS, After, Before, First, Last, Slice
 from schema.context import Info
 from schema.describe import field
@@ -29,7 +28,6 @@ from schema.scalars import (
 )
 from services.connections import providers
 from services.connections.availability import Capability, Help, Reach
-from services.core.permissions import Actor
 from services.messaging import copies
 from services.payments.payment_requests import Defaults
 from services.team import tags
@@ -41,6 +39,10 @@ class User(Node):
     email: str = strawberry.field(description="The address that the person signs in with.")
     role: Role = strawberry.field(description="The user's role.")
     disabled: bool = strawberry.field(description="Whether the person may no longer sign in.")
+    locale: str | None = strawberry.field(
+        description="The person's language and region, e.g. en-US; null: the account's."
+    )
+    time_zone: str | None = strawberry.field(description="The person's IANA time zone; null: the account's.")
 
     @classmethod
     def from_row(cls, row: tables.User) -> Self:
@@ -50,6 +52,8 @@ class User(Node):
             email=row.email,
             role=Role[row.role],
             disabled=row.disabled_at is not None,
+            locale=row.locale,
+            time_zone=row.time_zone,
         )
 
 
@@ -109,39 +113,6 @@ class ApiKey(Node):
     def manages_keys(self, info: Info) -> bool | None:
         row = self._shown_to(info)
         return row.manages_keys if row is not None else None
-
-
-def viewer_id(actor: Actor) -> strawberry.ID:
-    """The same in all sessions of a user."""
-    # The credential of an API key is its id; of the system's own actor it is a name.
-    key = actor.user_id or uuid5(actor.account_id, actor.credential)
-    return strawberry.ID(public_id(PREFIXES["Viewer"], key))
-
-
-@strawberry.type(description="The viewer: a signed-in user or an API key. Only the viewer can read it.")
-class Viewer(Node):
-    name: str = strawberry.field(description="The user's name or the key's.")
-    role: Role = strawberry.field(description="The viewer's role.")
-    actor: strawberry.Private[Actor]
-
-    @classmethod
-    def from_actor(cls, actor: Actor) -> Self:
-        return cls(id=viewer_id(actor), name=actor.name, role=Role[actor.role], actor=actor)
-
-    @field("How many of the viewer's notifications are unread: the bell's number. 0 for an API key.")
-    async def unread_notification_count(self, info: Info) -> int:
-        return await info.context.reads.unread_count()
-
-    @field("The signed-in person; null for an API key.")
-    async def user(self, info: Info) -> User | None:
-        if self.actor.user_id is None:
-            return None
-        row = await info.context.reads.user(self.actor.user_id)
-        return User.from_row(row) if row is not None else None
-
-    @field("The viewer's account.")
-    async def account(self, info: Info) -> Account:
-        return Account.from_row(await info.context.reads.account())
 
 
 @strawberry.type(description="One connected way to send and receive messages.")

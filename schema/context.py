@@ -117,6 +117,7 @@ class Context:
         "make_reads",
         "planned_s",
         "request_id",
+        "user_agent",
         "viewer",
     )
 
@@ -128,12 +129,14 @@ class Context:
         hub: Hub | None = None,
         client_address: str = "",
         request_id: str = "",
+        user_agent: str = "",
     ) -> None:
         self.make_reads = make_reads
         self.viewer = viewer
         self.hub = hub
         self.client_address = client_address
         self.request_id = request_id
+        self.user_agent = user_agent
         self.connection_params: dict[str, Any] | None = None
         self.event_position: EventCursor | None = None
         self.event_number: int | None = None  # where a feed counts its events otherwise
@@ -167,6 +170,7 @@ class Context:
             hub=self.hub,
             client_address=self.client_address,
             request_id=self.request_id,
+            user_agent=self.user_agent,
         )
         copy.connection_params = self.connection_params
         copy.event_position = copy._position = self.event_position

@@ -10,7 +10,7 @@ from uuid import UUID
 import strawberry
 
 from models import tables
-from schema.account import Account, Viewer
+from schema.account import Account
 from schema.actor import Actor, actor_of
 from schema.connections import CONTACT_REQUESTS
 from schema.contact import Contact
@@ -23,6 +23,7 @@ from schema.payment_request import PaymentRequest, PaymentRequestEdge
 from schema.reasons import ResyncReason
 from schema.scalars import Cursor, PaymentRequestStatus, value
 from schema.thread import ActivityCard, Message, ThreadEdge
+from schema.viewer import Viewer
 from services.core.actors import ActorRef
 from services.payments.dashboard import Board
 

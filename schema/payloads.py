@@ -7,7 +7,7 @@ from typing import Self
 
 import strawberry
 
-from schema.account import Account, ApiKey, Channel, Processor, User, Viewer
+from schema.account import Account, ApiKey, Channel, Processor, User
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
@@ -16,6 +16,7 @@ from schema.payment_request import PaymentRequest
 from schema.scalars import LengthUnit, SmsEncoding
 from schema.thread import ActivityCard, Message, Note
 from schema.user_errors import UserError, user_errors
+from schema.viewer import Viewer
 from services.payments.request_sending import Preview
 
 _REFUSED = "Null: refused, see userErrors."

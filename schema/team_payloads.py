@@ -82,3 +82,15 @@ class RequestEmailChangePayload(MutationPayload):
 @strawberry.type(description="Answer of confirmEmailChange.")
 class ConfirmEmailChangePayload(MutationPayload):
     confirmed: bool = strawberry.field(default=False, description="Whether the user has the new address.")
+
+
+@strawberry.type(description="Answer of updateProfile.")
+class UpdateProfilePayload(MutationPayload):
+    user: User | None = strawberry.field(default=None, description="The viewer. " + _REFUSED)
+
+
+@strawberry.type(description="Answer of revokeSession.")
+class RevokeSessionPayload(MutationPayload):
+    session_id: strawberry.ID | None = strawberry.field(
+        default=None, description="The sign-in that has ended: remove it from lists. " + _REFUSED
+    )

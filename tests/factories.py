@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 from argon2 import PasswordHasher
@@ -84,6 +84,16 @@ async def user_token(of: tables.User, purpose: str, **overrides: Any) -> tables.
         "expires_at": datetime.now(UTC) + timedelta(hours=1),
     }
     return await tables.UserToken.create(**values | overrides)
+
+
+async def session(user_id: UUID | None, of: tables.Account) -> tables.RefreshToken:
+    return await tables.RefreshToken.create(
+        account_id=of.id,
+        user_id=user_id,
+        family_id=uuid4(),
+        token_hash=vault.digest(f"refresh {next(_numbers)}"),
+        expires_at=datetime.now(UTC) + timedelta(days=1),
+    )
 
 
 async def invitation(of: tables.Account, **overrides: Any) -> tables.Invitation:

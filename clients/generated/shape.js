@@ -82,6 +82,7 @@ export const shape = {
       "ResolveMismatchPayload",
       "RevokeApiKeyPayload",
       "RevokeInvitationPayload",
+      "RevokeSessionPayload",
       "RotateIdentitySecretPayload",
       "RunSandboxScenarioPayload",
       "SaveDraftPayload",
@@ -96,6 +97,7 @@ export const shape = {
       "UpdateContactPayload",
       "UpdateContactTagsPayload",
       "UpdateConversationTagsPayload",
+      "UpdateProfilePayload",
       "UpdateUserPayload",
       "UpdateViewPayload",
       "VoidPaymentRequestPayload"
@@ -121,6 +123,7 @@ export const shape = {
       "PaymentRequestView",
       "Processor",
       "Refund",
+      "Session",
       "User",
       "Viewer"
     ],
@@ -242,6 +245,7 @@ export const shape = {
     "ResyncRequired",
     "RevokeApiKeyPayload",
     "RevokeInvitationPayload",
+    "RevokeSessionPayload",
     "RotateIdentitySecretPayload",
     "RunSandboxScenarioPayload",
     "SaveDraftPayload",
@@ -262,6 +266,7 @@ export const shape = {
     "UpdateContactPayload",
     "UpdateContactTagsPayload",
     "UpdateConversationTagsPayload",
+    "UpdateProfilePayload",
     "UpdateUserPayload",
     "UpdateViewPayload",
     "UserConnection",
@@ -290,6 +295,7 @@ export const shape = {
     "PaymentRequestView": ["totals"],
     "PaymentSettings": ["processors"],
     "Query": ["nodes"],
+    "Viewer": ["sessions"],
     "WindowClosedError": ["help"]
   },
   "connections": {

@@ -19,6 +19,7 @@ from resolvers.access import contact_payments
 from resolvers.access.pages import counts, list_count
 from resolvers.access.scope import AccountScope
 from schema.connections import Page, Slice
+from services.accounts import sessions
 from services.connections import availability, providers
 from services.connections.availability import Reach
 from services.core import merged_rows
@@ -180,6 +181,9 @@ class Loaders(AccountScope):
     async def api_key_of_actor(self, id: UUID) -> tables.ApiKey | None:
         """For all viewers: its type hides what they may not see."""
         return await self._api_keys.load(id)
+
+    async def session(self, id: UUID) -> sessions.Session | None:
+        return await sessions.find(self.viewer, id)
 
     async def invitation(self, id: UUID) -> tables.Invitation | None:
         """None for viewers who may not invite."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from models.errors import Invalid
 from models.ids import parse_public_id, public_id
 from resolvers.access.loaders import Loaders
-from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User, Viewer
+from schema.account import Account, ApiKey, Channel, ConversationChannel, Processor, User
 from schema.actor import SystemActor
 from schema.contact import Contact
 from schema.conversation import Conversation
@@ -20,9 +20,11 @@ from schema.notification import Notification
 from schema.payment import Dispute, Payment, Refund
 from schema.payment_request import PaymentRequest
 from schema.scalars import Node
+from schema.session import Session
 from schema.team import Invitation
 from schema.thread import ActivityCard, Attachment, Message, Note
 from schema.view import View, view_from_row
+from schema.viewer import Viewer
 from services.core.actors import UNKNOWN_NAME, ActorRef
 from services.payments.dashboard import Board
 
@@ -136,6 +138,7 @@ _FINDERS: dict[str, Callable[[Nodes, UUID], Awaitable[Node | None]]] = {
     "note": _finder(Nodes.note, Note.from_row),
     "pr": _finder(Nodes.visible_request, PaymentRequest.from_row),
     "pay": Nodes.payment_node,
+    "ses": _finder(Nodes.session, Session.from_session),
     "inv": _finder(Nodes.invitation, Invitation.from_row),
     "rfd": _finder(Nodes.refund, Refund.from_view),
     "dsp": _finder(Nodes.dispute, Dispute.from_view),

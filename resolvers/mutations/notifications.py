@@ -11,12 +11,12 @@ from models.errors import Invalid
 from models.event_log import Cursor as EventCursor
 from models.event_log import CursorInvalid
 from resolvers.mutations.fields import mutation
-from schema.account import Viewer
 from schema.connections import NOTIFICATIONS
 from schema.context import Info
 from schema.failures import ApiError
 from schema.inputs.notifications import MarkNotificationsReadInput
 from schema.payloads import MarkNotificationsReadPayload
+from schema.viewer import Viewer
 from services.thread import notifications
 
 

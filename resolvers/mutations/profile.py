@@ -1,4 +1,4 @@
-"""Mutations: the viewer's own password and email address."""
+"""Mutations: the viewer's own profile, password, email address and sign-ins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import strawberry
 
+from resolvers.mutations.arguments import given_fields, row_id
 from resolvers.mutations.fields import mutation
 from schema.account import User
 from schema.context import Info
@@ -15,6 +16,8 @@ from schema.inputs.team import (
     RequestEmailChangeInput,
     RequestPasswordResetInput,
     ResetPasswordInput,
+    RevokeSessionInput,
+    UpdateProfileInput,
 )
 from schema.team_payloads import (
     ChangePasswordPayload,
@@ -22,8 +25,11 @@ from schema.team_payloads import (
     RequestEmailChangePayload,
     RequestPasswordResetPayload,
     ResetPasswordPayload,
+    RevokeSessionPayload,
+    UpdateProfilePayload,
 )
-from services.team import email_changes, passwords
+from services.accounts import sessions
+from services.team import email_changes, passwords, profile
 
 
 @strawberry.type
@@ -91,3 +97,21 @@ class ProfileMutations:
     ) -> ConfirmEmailChangePayload:
         await email_changes.confirm(input.token, client_address=info.context.client_address)
         return ConfirmEmailChangePayload(confirmed=True)
+
+    @mutation("Change the viewer's name, language and time zone; fields left out stay, null takes the account's.")
+    async def update_profile(
+        self, info: Info, input: Annotated[UpdateProfileInput, strawberry.argument(description="What to change.")]
+    ) -> UpdateProfilePayload:
+        row = await profile.update(info.context.actor, given_fields(input, ("name", "locale", "time_zone")))
+        return UpdateProfilePayload(user=User.from_row(row))
+
+    @mutation(
+        "End one of the viewer's sign-ins: its refresh token and, within 5 s, its access token and sockets. signOut ends"
+        " this one, or all.",
+        renamed={"id": "sessionId"},
+    )
+    async def revoke_session(
+        self, info: Info, input: Annotated[RevokeSessionInput, strawberry.argument(description="The sign-in.")]
+    ) -> RevokeSessionPayload:
+        await sessions.revoke(info.context.actor, row_id(input.session_id, "ses"))
+        return RevokeSessionPayload(session_id=input.session_id)

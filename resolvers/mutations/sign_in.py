@@ -21,6 +21,7 @@ from schema.payloads import (
     SignOutPayload,
 )
 from services.accounts import api_keys, authentication, login, sessions
+from services.accounts.clients import Client
 
 S = TypeVar("S", bound=SessionPayload)
 
@@ -39,6 +40,10 @@ async def session(payload: type[S], tokens: sessions.Tokens) -> S:
     )
 
 
+def client_of(info: Info) -> Client:
+    return Client.of(info.context.client_address, info.context.user_agent)
+
+
 @strawberry.type
 class SignInMutations:
     @mutation("Sign in with email address and password. Needs no credential.", anonymous=True)
@@ -46,7 +51,8 @@ class SignInMutations:
         self, info: Info, input: Annotated[SignInInput, strawberry.argument(description="The user's credentials.")]
     ) -> SignInPayload:
         address = info.context.client_address
-        tokens = await login.sign_in(input.email, input.password, client_address=address)
+        agent = info.context.user_agent
+        tokens = await login.sign_in(input.email, input.password, client_address=address, user_agent=agent)
         return await session(SignInPayload, tokens)
 
     @mutation(
@@ -57,7 +63,7 @@ class SignInMutations:
     async def refresh_session(
         self, info: Info, input: Annotated[RefreshSessionInput, strawberry.argument(description="The refresh token.")]
     ) -> RefreshSessionPayload:
-        return await session(RefreshSessionPayload, await sessions.refresh(input.refresh_token))
+        return await session(RefreshSessionPayload, await sessions.refresh(input.refresh_token, client_of(info)))
 
     @mutation("End the viewer's sign-in: its refresh token and, within seconds, its access token.")
     async def sign_out(

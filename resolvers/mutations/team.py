@@ -9,7 +9,7 @@ import strawberry
 
 from resolvers.mutations.arguments import given_fields, row_id
 from resolvers.mutations.fields import mutation
-from resolvers.mutations.sign_in import session
+from resolvers.mutations.sign_in import client_of, session
 from schema.account import User
 from schema.context import Info
 from schema.inputs.team import (
@@ -94,7 +94,7 @@ class TeamMutations:
         user = await invitations.accept(
             input.token, name=input.name, password=input.password, client_address=info.context.client_address
         )
-        return await session(AcceptInvitationPayload, await sessions.issue(user, uuid4()))
+        return await session(AcceptInvitationPayload, await sessions.issue(user, uuid4(), client_of(info)))
 
     @mutation(
         "Change a user's name or role; fields left out stay. A changed role ends the user's open sockets within 5 s;"

@@ -96,3 +96,22 @@ class DisableUserInput:
 @strawberry.input(description="The user to enable.")
 class EnableUserInput:
     user_id: strawberry.ID = strawberry.field(description=_USER)
+
+
+@strawberry.input(description="What to change about the viewer; fields left out stay.")
+class UpdateProfileInput:
+    name: str | None = strawberry.field(
+        default=strawberry.UNSET, description=limited("The person's name.", accounts.NAME_LIMIT)
+    )
+    locale: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description=limited("Language and region, e.g. en-US; null: the account's.", accounts.LOCALE_LIMIT),
+    )
+    time_zone: str | None = strawberry.field(
+        default=strawberry.UNSET, description=limited("IANA time zone; null: the account's.", accounts.TIME_ZONE_LIMIT)
+    )
+
+
+@strawberry.input(description="The sign-in to end.")
+class RevokeSessionInput:
+    session_id: strawberry.ID = strawberry.field(description="The sign-in: Viewer.sessions.")

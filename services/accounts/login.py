@@ -19,6 +19,7 @@ from models.errors import RateLimited, SignInFailed
 from models.tables import User
 from models.vault import digest
 from services.accounts import sessions
+from services.accounts.clients import Client
 from services.accounts.sessions import Tokens
 from services.core import validation
 from services.core.configuration import Derived, LoginLimits
@@ -82,7 +83,7 @@ def _matches(hashed: str, password: str) -> bool:
         return False
 
 
-async def sign_in(email: str, password: str, *, client_address: str | None) -> Tokens:
+async def sign_in(email: str, password: str, *, client_address: str | None, user_agent: str | None = None) -> Tokens:
     """Start a token family. Raises: SignInFailed, RateLimited."""
     name = email.strip().lower()
     network = network_of(client_address or "")
@@ -98,7 +99,7 @@ async def sign_in(email: str, password: str, *, client_address: str | None) -> T
         same = User.filter(id=user.id, password_hash=user.password_hash, disabled_at=None)
         if (fresh := await same.select_for_update(no_key=True).first()) is None:
             raise SignInFailed
-        return await sessions.issue(fresh, uuid4())
+        return await sessions.issue(fresh, uuid4(), Client.of(client_address, user_agent))
 
 
 async def matches(user: User, password: str, *, client_address: str | None) -> bool:

@@ -13,10 +13,13 @@ from uuid import UUID
 import structlog
 
 from models import database
-from models.errors import SignInFailed
+from models.errors import Forbidden, NotFound, SignInFailed
+from models.ids import public_id
 from models.tables import RefreshToken, User
 from models.vault import digest
 from services.accounts import credential_cache
+from services.accounts.clients import Client
+from services.core import audit_log
 from services.core.configuration import Derived, current
 from services.core.permissions import Actor
 
@@ -26,6 +29,8 @@ ALGORITHM: Final = "HS256"
 AUDIENCE: Final = "paythread-api"
 ISSUER: Final = "paythread"
 TOKEN_LIMIT: Final = 2048  # characters of a bearer token; longer ones are invalid
+NO_CLIENT: Final = Client()
+LISTED: Final = 100  # sessions, the last used ones
 REFRESH_REFUSED: Final = "This refresh token is used, revoked or expired; sign in again."
 
 
@@ -38,6 +43,18 @@ class Tokens:
     user_id: UUID
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A sign-in; its id is the family's."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    device: str | None
+    network: str | None
+    current: bool
+
+
 def _token_keys(secret_keys: tuple[str, ...]) -> list[bytes]:
     return [hashlib.sha256(b"paythread access token\x00" + key.encode()).digest() for key in secret_keys]
 
@@ -45,7 +62,7 @@ def _token_keys(secret_keys: tuple[str, ...]) -> list[bytes]:
 _keys = Derived(lambda c: c.secret_keys, _token_keys)
 
 
-async def refresh(refresh_token: str) -> Tokens:
+async def refresh(refresh_token: str, client: Client = NO_CLIENT) -> Tokens:
     """Exchange a refresh token; a second use revokes its family. Raises: SignInFailed."""
     now = datetime.now(UTC)
     if len(refresh_token) > TOKEN_LIMIT:
@@ -60,7 +77,7 @@ async def refresh(refresh_token: str) -> Tokens:
         # Compare and set: of two concurrent uses only one counts.
         first = await RefreshToken.filter(id=row.id, used_at=None, revoked_at=None).update(used_at=now)
         if first and user is not None:
-            return await issue(user, row.family_id)
+            return await issue(user, row.family_id, client, signed_in_at=row.signed_in_at or row.created_at)
         await RefreshToken.filter(family_id=row.family_id, revoked_at=None).update(revoked_at=now)
     credential_cache.forget()
     log.warning("refresh_token_reused", family_id=str(row.family_id))
@@ -86,6 +103,51 @@ async def sign_out(actor: Actor, refresh_token: str | None, everywhere: bool) ->
     credential_cache.forget()
 
 
+async def listed(actor: Actor) -> list[Session]:
+    """The viewer's sessions, last used first."""
+    if actor.user_id is None:
+        return []
+    # Each live family has one token that is neither used nor revoked: its newest.
+    live = RefreshToken.filter(user_id=actor.user_id, used_at=None, revoked_at=None, expires_at__gt=datetime.now(UTC))
+    return [_session(actor, row) for row in await live.order_by("-created_at", "-id").limit(LISTED)]
+
+
+async def find(actor: Actor, id: UUID) -> Session | None:
+    """A session of the viewer."""
+    if actor.user_id is None:
+        return None
+    row = await RefreshToken.filter(
+        user_id=actor.user_id, family_id=id, used_at=None, revoked_at=None, expires_at__gt=datetime.now(UTC)
+    ).first()
+    return _session(actor, row) if row is not None else None
+
+
+def _session(actor: Actor, row: RefreshToken) -> Session:
+    return Session(
+        id=row.family_id,
+        created_at=row.signed_in_at or row.created_at,
+        last_used_at=row.created_at,
+        device=row.device,
+        network=row.network,
+        current=str(row.family_id) == actor.credential,
+    )
+
+
+async def revoke(actor: Actor, id: UUID) -> None:
+    """End a session of the viewer; idempotent. Raises: Forbidden, NotFound."""
+    if actor.user_id is None:
+        raise Forbidden("Only a person has sign-ins.")
+    if not await RefreshToken.exists(user_id=actor.user_id, family_id=id):
+        raise NotFound(field="id")
+    async with database.transaction():
+        # As in `revoke_all`: a refresh that runs now waits, then finds its token revoked.
+        await User.filter(id=actor.user_id).select_for_update(no_key=True).get()
+        open_ones = RefreshToken.filter(user_id=actor.user_id, family_id=id, revoked_at=None)
+        if await open_ones.update(revoked_at=datetime.now(UTC)):
+            await audit_log.record(actor, "session.revoked", public_id("ses", id))
+    credential_cache.forget()
+
+
 async def revoke_all(user_id: UUID) -> None:
     """Call inside a transaction. Sockets end within seconds."""
     await database.execute("UPDATE user_account SET token_version = token_version + 1 WHERE id = ?", user_id)
@@ -98,7 +160,9 @@ async def revoke_others(user_id: UUID, family_id: UUID) -> None:
     await others.update(revoked_at=datetime.now(UTC))
 
 
-async def issue(user: User, family_id: UUID) -> Tokens:
+async def issue(
+    user: User, family_id: UUID, client: Client = NO_CLIENT, *, signed_in_at: datetime | None = None
+) -> Tokens:
     import jwt  # loads 2 MB: with the first sign-in
 
     now = datetime.now(UTC)
@@ -110,6 +174,9 @@ async def issue(user: User, family_id: UUID) -> Tokens:
         family_id=family_id,
         token_hash=digest(refresh_token),
         expires_at=now + current().refresh_token_life,
+        signed_in_at=signed_in_at or now,
+        device=client.device,
+        network=client.network,
     )
     claims = {
         "sub": str(user.id),

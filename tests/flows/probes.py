@@ -38,7 +38,7 @@ from graphql import (
 
 from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
-from models.tables import Account, Message, MoneyFact, PaymentRequest
+from models.tables import Account, Message, MoneyFact, PaymentRequest, RefreshToken
 from models.vault import digest
 from resolvers.assemble import build_schema as build_our_schema
 from services.accounts import accounts, authentication, login, users
@@ -360,6 +360,7 @@ ID_KINDS = {
     "tellContactOn": "channel",
     "userId": "user",
     "invitationId": "invitation",
+    "sessionId": "session",
     "apiKeyId": "apiKey",
     "messageId": "lost",
     "mentions": "user",
@@ -491,6 +492,7 @@ async def furnish(team: Team, *, mark: str) -> House:
     listed = await team.product.gql(
         "{ invitations(first: 1) { edges { cursor } } views(first: 1) { edges { cursor } } }", token=team.owner
     )
+    session = (await team.product.one("{ viewer { sessions { id } } }", token=team.owner))["sessions"][0]["id"]
     thread = seen["conversation"]["thread"]
     by_type = {item["__typename"]: item["id"] for item in thread["nodes"] if item["id"] != lost}
     house.ids = {
@@ -501,6 +503,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "mate": public_id("usr", mate.id),
         "invitation": invitation,
         **views,
+        "session": session,
         "apiKey": key["apiKey"]["id"],
         "contact": maria["id"],
         "twin": ben["id"],
@@ -741,7 +744,9 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "signIn": {"email": w.email, "password": PASSWORD},
         "markNotificationsRead": {"upTo": w.cursors["event"]},
         "refreshSession": {"refreshToken": w.refresh_token},
+        "revokeSession": {"sessionId": w.ids["session"]},
         "changePassword": {"currentPassword": PASSWORD, "newPassword": PASSWORD},
+        "updateProfile": {"name": "Olga", "locale": "de-DE", "timeZone": "Europe/Berlin"},
         "requestPasswordReset": {"email": w.email},
         "resetPassword": {"token": w.reset_token, "password": PASSWORD},
         "requestEmailChange": {"email": f"{key()}@example.com", "password": PASSWORD},
@@ -824,6 +829,8 @@ async def refill(w: World) -> None:
         {"email": w.email, "password": PASSWORD},
     )
     w.refresh_token = session["refreshToken"]
+    signed_in = await RefreshToken.get(token_hash=digest(w.refresh_token))
+    w.ids["session"] = public_id("ses", signed_in.family_id)
     for name in ("draft3", "partly"):
         w.requests[name] = await w.team.request(w.contacts["maria"])
     w.requests["held"] = await _held(w)

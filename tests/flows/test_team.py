@@ -115,3 +115,50 @@ async def test_the_last_owner_stays_also_when_two_owners_remove_each_other(bare:
         bare.product.raw(UPDATE, {"input": {"userId": first, "role": "AGENT"}}, token=tokens.access_token),
     )
     assert await User.filter(account_id=second.account_id, role="OWNER", disabled_at=None).count() == 1
+
+
+SESSIONS = "{ viewer { id sessions { id device network current } } }"
+REVOKE = f"mutation($input: RevokeSessionInput!) {{ revokeSession(input: $input) {{ sessionId {d.ERRORS} }} }}"
+
+
+async def test_a_person_sees_the_own_sign_ins_and_ends_one_with_its_sockets(bare: Team) -> None:
+    product = bare.product
+    user, tokens = await mate(bare)
+    headers = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0) Gecko/20100101 Firefox/140.0", "Accept": "application/json"}
+    given = {"input": {"email": user.email, "password": PASSWORD}}
+    document = "mutation($input: SignInInput!) { signIn(input: $input) { accessToken } }"
+    answer = await product.http.post("/graphql", json={"query": document, "variables": given}, headers=headers)
+    laptop = answer.json()["data"]["signIn"]["accessToken"]
+    shown = (await product.one(SESSIONS, token=laptop))["sessions"]
+    assert [(one["device"], one["network"], one["current"]) for one in shown] == [
+        ("Firefox on Windows", "127.0.0.0/24", True),
+        (None, None, False),
+    ]
+    async with AsyncExitStack() as stack:
+        here = await subscribed(stack, product, laptop)
+        there = await subscribed(stack, product, tokens.access_token)
+        started = time.monotonic()
+        ended = await ask(bare, REVOKE, {"sessionId": shown[1]["id"]}, laptop)
+        assert (ended["sessionId"], ended["userErrors"]) == (shown[1]["id"], [])
+        assert await closed(there) == 4403
+        assert time.monotonic() - started < WITHIN_S
+        assert here.close_code is None
+    assert [one["id"] for one in (await product.one(SESSIONS, token=laptop))["sessions"]] == [shown[0]["id"]]
+
+
+async def test_a_password_change_ends_the_sockets_of_the_other_sign_ins_only(bare: Team) -> None:
+    user, other = await mate(bare)
+    mine = await login.sign_in(user.email, PASSWORD, client_address=None)
+    document = (
+        f"mutation($input: ChangePasswordInput!) {{ changePassword(input: $input) {{ user {{ id }} {d.ERRORS} }} }}"
+    )
+    async with AsyncExitStack() as stack:
+        here = await subscribed(stack, bare.product, mine.access_token)
+        there = await subscribed(stack, bare.product, other.access_token)
+        changed = await ask(
+            bare, document, {"currentPassword": PASSWORD, "newPassword": "another-long-one"}, mine.access_token
+        )
+        assert changed["userErrors"] == []
+        assert await closed(there) == 4403
+        assert here.close_code is None
+    assert (await bare.product.one("{ account { name } }", token=mine.access_token))["name"]

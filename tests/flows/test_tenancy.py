@@ -103,6 +103,7 @@ NODES = {
     "view": "PaymentRequestView",
     "conversationView": "ConversationView",
     "invitation": "Invitation",
+    "session": "Session",
     "refund": "Refund",
     "dispute": "Dispute",
     "attachment": "Attachment",
@@ -257,7 +258,7 @@ async def fields(world: World) -> list[str]:
                 wrong.append(f"{role} {name}: {leaks(answer, words)} {answer.get('errors')}")
         for kind, document in nodes.items():
             answer = await probes.ask(world.product, document, {"id": world.ids[kind]}, world.tokens[role])
-            hidden = (kind in ("apiKey", "invitation") and role != "OWNER") or (
+            hidden = (kind in ("apiKey", "invitation", "session") and role != "OWNER") or (
                 kind in ("notification", "viewer") and role != "OWNER"
             )
             forbidden = role != "OWNER" and "apiKeys" in document and not hidden

@@ -32,10 +32,11 @@ IDS = """{ viewer { id } dashboard { id } account { id channels { id } paymentSe
   conversations(first: 8) { nodes { id contact { id } channels { id } thread(first: 80) { nodes { id } } } } }"""
 BATCH = 4  # what the limit of an operation's cost allows
 # Positions, signed addresses, and lists whose members are compared by themselves.
-PASSED_OVER = {"eventCursor", "lastUsedAt", "asOf", "url", "pageInfo", "cursor", "edges", "payments"}
+PASSED_OVER = {"sessions", "eventCursor", "lastUsedAt", "asOf", "url", "pageInfo", "cursor", "edges", "payments"}
 SETTINGS = {"account.updated", "processor.updated", "channel.updated", "api_key.updated", "user.updated"}
 
 UNSEEN = {
+    "revokeSession",  # only the viewer sees it, and the answer names it
     *("changePassword", "requestPasswordReset", "resetPassword", "requestEmailChange"),
     *("signIn", "refreshSession", "signOut", "rotateIdentitySecret"),
     *("testProcessor", "testChannel"),  # here they find what was known
@@ -153,7 +154,7 @@ async def named(world: World, since: int) -> Iterator[str]:
         channels = "cch_" + ids["conversation_id"].partition("_")[2]
         match row["kind"]:
             case kind if kind in SETTINGS:
-                found += ["acc_", "chn_", "prc_", "key_", "cch_", "dash_", "usr_", "inv_"]
+                found += ["acc_", "chn_", "prc_", "key_", "cch_", "dash_", "usr_", "inv_", "vwr_"]
             case "contact.updated":
                 found += [ids["contact_id"], channels]
             case "contact.merged":  # the merged ones go, the kept ones are read again with their lists

@@ -329,7 +329,7 @@ async def test_notifications_are_read_up_to_a_cursor_of_either_kind(team: Team, 
 # ------------------------------------------------------------------------------------------------ what they refuse
 OPEN = ("acceptInvitation", "requestPasswordReset", "resetPassword", "confirmEmailChange")
 # What every person may do.
-OWN = {"changePassword", "requestEmailChange"}
+OWN = {"changePassword", "requestEmailChange", "updateProfile", "revokeSession"}
 
 
 def root_mutations() -> list[str]:
@@ -392,6 +392,8 @@ INPUTS: dict[str, dict[str, Any]] = {
     "createView": {"name": "All", "list": {"conversations": {}}, "shared": True},
     "updateView": {"viewId": "prv", "name": "All"},
     "deleteView": {"viewId": "prv"},
+    "updateProfile": {"name": "Ada"},
+    "revokeSession": {"sessionId": "ses"},
     "updateUser": {"userId": "usr", "name": "Ada"},
     "disableUser": {"userId": "usr"},
     "enableUser": {"userId": "usr"},
@@ -409,6 +411,7 @@ REFERENCES = {
     "paymentRequestId": "pr",
     "userId": "usr",
     "invitationId": "inv",
+    "sessionId": "ses",
     "processorId": "prc",
 }
 
@@ -449,6 +452,7 @@ async def own_ids(team: Team) -> dict[str, str]:
         "prc": public_id("prc", team.processor.id),
         "usr": public_id("usr", team.agent.user_id or uuid7()),
         "prv": public_id("prv", (await factories.saved_view(team.account)).id),
+        "ses": public_id("ses", (await factories.session(team.agent.user_id, team.account)).family_id),
         "inv": public_id("inv", (await factories.invitation(team.account)).id),
     }
 
