@@ -28,8 +28,9 @@ IDS = """{ viewer { id } dashboard { id } account { id channels { id } paymentSe
     users { nodes { id } } }
   invitations { nodes { id } }
   notifications(first: 50) { nodes { id } }
-  paymentRequests(first: 30) { nodes { id payments { id } } }
-  conversations(first: 8) { nodes { id contact { id } channels { id } thread(first: 80) { nodes { id } } } } }"""
+  paymentRequests(first: 30) { nodes { id payments { id } refunds { id } disputes { id } } }
+  conversations(first: 8) { nodes { id contact { id } channels { id }
+    thread(first: 80) { nodes { id ... on Message { attachments { id } } } } } } }"""
 BATCH = 4  # what the limit of an operation's cost allows
 # Positions, signed addresses, and lists whose members are compared by themselves.
 PASSED_OVER = {"sessions", "eventCursor", "lastUsedAt", "asOf", "url", "pageInfo", "cursor", "edges", "payments"}
@@ -169,11 +170,11 @@ async def named(world: World, since: int) -> Iterator[str]:
             case "message.created" | "activity.created":  # the conversation's place and preview come with it
                 found += [ids["message_id"], ids["card_id"], ids["conversation_id"]]
             case "message.updated":
-                found += [ids["message_id"]]
+                found += [ids["message_id"], "att_"]
             case "notification.created" | "notification.read":
                 found += ["ntf_", "vwr_"]
             case kind if kind.startswith("payment_request."):
-                found += [ids["payment_request_id"], "pay_", "dash_"]
+                found += [ids["payment_request_id"], "pay_", "rfd_", "dsp_", "dash_"]
     return iter(found)
 
 
