@@ -40,6 +40,8 @@ ORDERS: Final = {
 GONE_FIELD: Final = re.compile(r"^(?:merged|deleted|removed)([A-Z]\w*)Id$")
 # An object with this field set has left its lists.
 GONE_MARK: Final = "discardedAt"
+# An event with this field says where its edge belongs, in a list with an order of its own: no rule of the cache can.
+PLACED: Final = "afterCursor"
 PATH_LENGTH: Final = 2
 # What passes by: a cache keeps the objects in it, not itself.
 PASSING: Final = frozenset({"Event", "MutationPayload"})
@@ -219,11 +221,14 @@ def events(schema: GraphQLSchema) -> dict[str, dict[str, Any]]:
 
 def edge_targets(schema: GraphQLSchema, event: GraphQLObjectType) -> list[dict[str, Any]]:
     """The event's edges, by the field that gives them."""
+    if PLACED in event.fields:
+        return []
     return [
-        {"edge": field, "list": name, "parents": paths(schema, event, one["parent"])}
+        {"edge": field, "list": name, "parents": owners}
         for field, definition in event.fields.items()
         for name, one in connections(schema).items()
         if one["edge"] == get_named_type(definition.type).name
+        if (owners := paths(schema, event, one["parent"])) or one["parent"] == "Query"
     ]
 
 
@@ -266,7 +271,7 @@ def outdated_targets(schema: GraphQLSchema, event: GraphQLObjectType) -> list[di
 
 
 def _edges_of_events(schema: GraphQLSchema) -> set[str]:
-    events = [kind for kind in objects(schema).values() if "Event" in _interfaces(kind)]
+    events = [kind for kind in objects(schema).values() if "Event" in _interfaces(kind) and PLACED not in kind.fields]
     return {get_named_type(field.type).name for event in events for field in event.fields.values()}
 
 

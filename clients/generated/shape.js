@@ -450,7 +450,7 @@ export const shape = {
     },
     "ContactMerged": {
       "edges": [],
-      "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": false}],
+      "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
       "outdates": [],
       "drops": {"mergedContactId": "Contact", "mergedConversationId": "Conversation"}
     },
@@ -462,7 +462,7 @@ export const shape = {
     },
     "ConversationUpdated": {
       "edges": [],
-      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": false}],
+      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
       "outdates": [],
       "drops": {}
     },
@@ -474,7 +474,7 @@ export const shape = {
     },
     "MessageUpdated": {
       "edges": [],
-      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}, {"row": "message", "list": "Query.messages", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": false}],
+      "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}, {"row": "message", "list": "Query.messages", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
       "outdates": [],
       "drops": {}
     },
@@ -491,7 +491,7 @@ export const shape = {
       "drops": {}
     },
     "PaymentRequestUpdated": {
-      "edges": [{"edge": "paymentRequestEdge", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]]}, {"edge": "paymentRequestEdge", "list": "PaymentRequestView.items", "parents": []}, {"edge": "paymentRequestEdge", "list": "Query.paymentRequests", "parents": []}],
+      "edges": [{"edge": "paymentRequestEdge", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]]}, {"edge": "paymentRequestEdge", "list": "Query.paymentRequests", "parents": []}],
       "rows": [{"row": "paymentRequest", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]], "placed": false}, {"row": "paymentRequest", "list": "Query.paymentRequests", "parents": [], "placed": false}],
       "outdates": [{"list": "Contact.payments", "parents": [["paymentRequest", "contact"]]}],
       "drops": {}
@@ -510,7 +510,7 @@ export const shape = {
     },
     "ThreadItemAdded": {
       "edges": [{"edge": "edge", "list": "Conversation.thread", "parents": [["conversation"], ["contact", "conversation"]]}],
-      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": false}],
+      "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
       "outdates": [],
       "drops": {}
     },
@@ -521,7 +521,7 @@ export const shape = {
       "drops": {}
     },
     "ViewItemEntered": {
-      "edges": [{"edge": "edge", "list": "Contact.paymentRequests", "parents": []}, {"edge": "edge", "list": "PaymentRequestView.items", "parents": []}, {"edge": "edge", "list": "Query.paymentRequests", "parents": []}, {"edge": "conversationEdge", "list": "ConversationView.items", "parents": []}, {"edge": "conversationEdge", "list": "Query.conversations", "parents": []}],
+      "edges": [],
       "rows": [],
       "outdates": [],
       "drops": {}
@@ -533,7 +533,7 @@ export const shape = {
       "drops": {}
     },
     "ViewItemMoved": {
-      "edges": [{"edge": "edge", "list": "Contact.paymentRequests", "parents": []}, {"edge": "edge", "list": "PaymentRequestView.items", "parents": []}, {"edge": "edge", "list": "Query.paymentRequests", "parents": []}, {"edge": "conversationEdge", "list": "ConversationView.items", "parents": []}, {"edge": "conversationEdge", "list": "Query.conversations", "parents": []}],
+      "edges": [],
       "rows": [],
       "outdates": [],
       "drops": {}
