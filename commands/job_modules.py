@@ -20,7 +20,7 @@ from services.payments import (
     voids,
 )
 from services.sandbox import channels, fees, hosted_page, scenarios, webhooks
-from services.team import assignments, email_changes, invitations, mailing, passwords
+from services.team import assignments, digests, email_changes, invitations, mailing, passwords
 from services.web_chat import visits
 
 JOB_MODULES: Final[tuple[ModuleType, ...]] = (
@@ -51,6 +51,7 @@ JOB_MODULES: Final[tuple[ModuleType, ...]] = (
     scenarios,
     webhooks,
     assignments,
+    digests,
     email_changes,
     invitations,
     mailing,

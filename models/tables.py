@@ -775,6 +775,32 @@ class Notification(TenantRow):
         indexes = (("user_id", "seq"),)
 
 
+class NotificationRule(TenantRow):
+    user_id = fields.UUIDField()
+    topic = fields.CharField(max_length=12)
+    scope = fields.CharField(max_length=12)  # whose conversations: NONE, MINE, FOLLOWED, ALL
+    by_email = fields.BooleanField()
+
+    class Meta:
+        table = "notification_rule"
+        unique_together = (("user_id", "topic"),)
+
+
+class NotificationDigest(TenantRow):
+    """A user's emails of unread notifications."""
+
+    user_id = fields.UUIDField(unique=True)
+    frequency = fields.CharField(max_length=8)  # OFF, HOURLY, DAILY
+    quiet_from = fields.IntField(null=True)  # minute of the account's day
+    quiet_until = fields.IntField(null=True)
+    sent_seq: fields.Field[int] = fields.BigIntField(default=0)  # of the newest notification that was looked at
+    next_at = fields.DatetimeField(null=True)  # null: off
+
+    class Meta:
+        table = "notification_digest"
+        indexes = (("next_at",),)
+
+
 class IdempotencyKey(TenantRow):
     mutation = fields.CharField(max_length=60)
     key = fields.CharField(max_length=80)

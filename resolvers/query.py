@@ -46,7 +46,7 @@ from schema.inputs.lists import (
 )
 from schema.inputs.messages import MessagePreviewInput
 from schema.inputs.ranges import LAST_30_DAYS, GroupBy, PeriodArgument, board_of
-from schema.notification import NotificationConnection
+from schema.notification import NotificationConnection, NotificationRules
 from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
 from schema.scalars import URL, Node
@@ -242,6 +242,11 @@ class Query:
         reads = await begin(info)
         page = NOTIFICATIONS.page(first=first, after=after, last=last, before=before)
         return NotificationConnection.from_slice(await reads.notifications(page), reads.notifications_count)
+
+    @field("Of what the viewer is notified; null for an API key.")
+    async def notification_rules(self, info: Info) -> NotificationRules | None:
+        found = await (await begin(info)).notification_rules()
+        return NotificationRules.from_rules(found) if found is not None else None
 
     @field("The dashboard's current figures.")
     async def dashboard(

@@ -14,7 +14,8 @@ from schema.context import Info, event_cursor
 from schema.conversation import Conversation
 from schema.describe import field
 from schema.payment_request import PaymentRequest
-from schema.scalars import ActivityKind, Cursor, Node, PageInfo
+from schema.scalars import ActivityKind, Cursor, DigestFrequency, Node, NotificationScope, NotificationTopic, PageInfo
+from services.team.notification_rules import Rules
 
 
 @strawberry.type(description="One notification to one user.")
@@ -89,3 +90,45 @@ class NotificationConnection:
             nodes=[edge.node for edge in edges],
             page_info=page.info([edge.cursor for edge in edges]),
         )
+
+
+@strawberry.type(description="What of one topic a user is notified of.")
+class NotificationRule:
+    topic: NotificationTopic = strawberry.field(description="The topic.")
+    scope: NotificationScope = strawberry.field(
+        description=(
+            "Of whose conversations. What concerns no other user goes to owners and admins in any case. Of TEAM, every scope but"
+            " NONE is the same."
+        )
+    )
+    by_email: bool = strawberry.field(description="Whether the email digest has it, too.")
+
+
+@strawberry.type(description="Hours of the account's day in which no email is sent.")
+class QuietHours:
+    from_: str = strawberry.field(name="from", description="When they begin, e.g. 20:00.")
+    until: str = strawberry.field(description="When they end, e.g. 07:30; earlier than `from`: on the next day.")
+
+
+@strawberry.type(description="A user's rules for notifications.")
+class NotificationRules:
+    rules: list[NotificationRule] = strawberry.field(description="One for each topic.")
+    digest: DigestFrequency = strawberry.field(description="How often unread notifications are emailed.")
+    quiet_hours: QuietHours | None = strawberry.field(description="When no email is sent; null: none.")
+
+    @classmethod
+    def from_rules(cls, found: Rules) -> Self:
+        return cls(
+            rules=[
+                NotificationRule(
+                    topic=NotificationTopic[topic], scope=NotificationScope[rule.scope], by_email=rule.by_email
+                )
+                for topic, rule in found.by_topic.items()
+            ],
+            digest=DigestFrequency[found.frequency],
+            quiet_hours=QuietHours(from_=_clock(found.quiet[0]), until=_clock(found.quiet[1])) if found.quiet else None,
+        )
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02d}:{minute % 60:02d}"

@@ -11,6 +11,7 @@ from schema.account import Account, ApiKey, Channel, Processor, User
 from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
+from schema.notification import NotificationRules
 from schema.payment import Payment, Refund
 from schema.payment_request import PaymentRequest
 from schema.scalars import LengthUnit, SmsEncoding
@@ -304,6 +305,13 @@ class RotateIdentitySecretPayload(MutationPayload):
             "Its new identity secret, shown only here, and for a repeat with the same idempotencyKey. Null:"
             " refused, see userErrors, or rotated again since."
         ),
+    )
+
+
+@strawberry.type(description="Answer of updateNotificationRules.")
+class UpdateNotificationRulesPayload(MutationPayload):
+    notification_rules: NotificationRules | None = strawberry.field(
+        default=None, description="All rules as they are now. " + _REFUSED
     )
 
 

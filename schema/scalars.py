@@ -433,6 +433,31 @@ class Role(Enum):
     VIEWER = value("VIEWER", description="Read only.")
 
 
+@strawberry.enum(description="What a notification is about.")
+class NotificationTopic(Enum):
+    PAYMENTS = value("PAYMENTS", description="Money arrived, is on its way, or was refunded.")
+    PROBLEMS = value(
+        "PROBLEMS",
+        description="What needs someone: failures, disputes, money that differs, messages that did not arrive.",
+    )
+    TEAM = value("TEAM", description="A note mentions the user, or a colleague assigned a conversation.")
+
+
+@strawberry.enum(description="Of whose conversations a user is notified.")
+class NotificationScope(Enum):
+    NONE = value("NONE", description="Of none.")
+    MINE = value("MINE", description="Of those assigned to the user, and of requests that the user created.")
+    FOLLOWED = value("FOLLOWED", description="Of these, and of those that the user follows.")
+    ALL = value("ALL", description="Of all.")
+
+
+@strawberry.enum(description="How often unread notifications are emailed.")
+class DigestFrequency(Enum):
+    OFF = value("OFF", description="Never.")
+    HOURLY = value("HOURLY", description="At most one email an hour.")
+    DAILY = value("DAILY", description="One email at 8 in the morning of the account's time zone.")
+
+
 @strawberry.enum(description="By what the dashboard groups its figures.")
 class DashboardDimension(Enum):
     DAY = value("DAY", description="The day in the account's time zone on which it happened.")

@@ -31,7 +31,8 @@ from services.messaging import copies, resending
 from services.payments import payment_views, refund_views, refunds
 from services.payments.payment_views import PaymentView
 from services.payments.refund_views import RefundView
-from services.team import notes, tags
+from services.team import notes, notification_rules, tags
+from services.team.notification_rules import Rules
 from services.thread import notifications, payment_links
 
 R = TypeVar("R", bound=tables.Row)
@@ -291,6 +292,10 @@ class Loaders(AccountScope):
 
     async def suggested_cc(self, conversation: tables.Conversation) -> list[str]:
         return await self._suggested_cc.load(conversation)
+
+    async def notification_rules(self) -> Rules | None:
+        """None for an API key."""
+        return await notification_rules.read(self.viewer.user_id) if self.viewer.user_id is not None else None
 
     async def unread_count(self) -> int:
         return await notifications.unread_count(self.viewer.user_id) if self.viewer.user_id is not None else 0

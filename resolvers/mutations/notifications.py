@@ -14,9 +14,11 @@ from resolvers.mutations.fields import mutation
 from schema.connections import NOTIFICATIONS
 from schema.context import Info
 from schema.failures import ApiError
-from schema.inputs.notifications import MarkNotificationsReadInput
-from schema.payloads import MarkNotificationsReadPayload
+from schema.inputs.notifications import MarkNotificationsReadInput, UpdateNotificationRulesInput
+from schema.notification import NotificationRules
+from schema.payloads import MarkNotificationsReadPayload, UpdateNotificationRulesPayload
 from schema.viewer import Viewer
+from services.team import notification_rules
 from services.thread import notifications
 
 
@@ -45,3 +47,12 @@ class NotificationMutations:
         seq = _log_number(input.up_to, info.context.actor.account_id)
         await notifications.mark_read(info.context.actor, seq)
         return MarkNotificationsReadPayload(viewer=Viewer.from_actor(info.context.actor))
+
+    @mutation("Change of what the viewer is notified, and the email digest. For people.")
+    async def update_notification_rules(
+        self,
+        info: Info,
+        input: Annotated[UpdateNotificationRulesInput, strawberry.argument(description="What to change.")],
+    ) -> UpdateNotificationRulesPayload:
+        rules = await notification_rules.update(info.context.actor, input.to_changes())
+        return UpdateNotificationRulesPayload(notification_rules=NotificationRules.from_rules(rules))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import strawberry
 
-from schema.scalars import Cursor
+from models.errors import Invalid
+from schema.scalars import Cursor, DigestFrequency, NotificationScope, NotificationTopic
+from services.team.notification_rules import Rule
 
 
 @strawberry.input(description="Which notifications were read.")
@@ -12,3 +17,56 @@ class MarkNotificationsReadInput:
     up_to: Cursor = strawberry.field(
         description="The last one: a notification edge's cursor, an event's cursor or an eventCursor."
     )
+
+
+@strawberry.input(description="What of one topic the viewer is notified of; what is left out stays.")
+class NotificationRuleInput:
+    topic: NotificationTopic = strawberry.field(description="The topic.")
+    scope: NotificationScope = strawberry.field(description="Of whose conversations.")
+    by_email: bool = strawberry.field(default=True, description="Whether the email digest has it, too.")
+
+
+@strawberry.input(description="Hours of the account's day in which no email is sent.")
+class QuietHoursInput:
+    from_: str = strawberry.field(
+        name="from", description="When they begin: hours and minutes, e.g. 20:00. At most 5 characters."
+    )
+    until: str = strawberry.field(
+        description="When they end, e.g. 07:30; earlier than `from`: on the next day. At most 5 characters."
+    )
+
+    def to_minutes(self) -> tuple[int, int]:
+        """Raises: Invalid."""
+        return _minute(self.from_, "from"), _minute(self.until, "until")
+
+
+@strawberry.input(description="The viewer's rules; what is left out stays.")
+class UpdateNotificationRulesInput:
+    rules: list[NotificationRuleInput] = strawberry.field(
+        default_factory=list, description="Topics to change, each once."
+    )
+    digest: DigestFrequency | None = strawberry.field(
+        default=strawberry.UNSET, description="How often unread notifications are emailed."
+    )
+    quiet_hours: QuietHoursInput | None = strawberry.field(
+        default=strawberry.UNSET, description="When no email is sent; null: any time."
+    )
+
+    def to_changes(self) -> dict[str, Any]:
+        """Raises: Invalid."""
+        changes: dict[str, Any] = {
+            "rules": {given.topic.name: Rule(given.scope.name, given.by_email) for given in self.rules}
+        }
+        if len(changes["rules"]) < len(self.rules):
+            raise Invalid("Give each topic once.", field="rules")
+        if self.digest:
+            changes["frequency"] = self.digest.name
+        if self.quiet_hours is not strawberry.UNSET:
+            changes["quiet"] = self.quiet_hours.to_minutes() if self.quiet_hours is not None else None
+        return changes
+
+
+def _minute(text: str, name: str) -> int:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text, re.ASCII):
+        raise Invalid("Hours and minutes are text such as 07:30.", field=("quietHours", name))
+    return int(text[:2]) * 60 + int(text[3:])

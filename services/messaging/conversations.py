@@ -103,7 +103,7 @@ async def save_draft(actor: Actor, conversation_id: UUID, draft: str | None) -> 
 
 async def _notify_assignee(changed: Change, actor: Actor, conversation: Conversation, user_id: UUID) -> None:
     contact = await merged_rows.contact_of(actor.account_id, conversation.contact_id)
-    notifications.notify_users(
+    await notifications.notify_users(
         changed,
         [user_id],
         notifications.TeamKind.ASSIGNED,

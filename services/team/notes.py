@@ -68,7 +68,7 @@ async def _add(
                 for user in mentioned
             ],
         )
-        _notify(changed, actor, note, mentioned)
+        await _notify(changed, actor, note, mentioned)
         await audit_log.record(actor, "note.added", public_id("note", note.id))
         await save({"note": str(note.id)})
         return note
@@ -97,8 +97,8 @@ async def _mentioned(account_id: UUID, ids: Sequence[UUID]) -> list[User]:
     return found
 
 
-def _notify(changed: Change, actor: Actor, note: Note, mentioned: Sequence[User]) -> None:
-    notifications.notify_users(
+async def _notify(changed: Change, actor: Actor, note: Note, mentioned: Sequence[User]) -> None:
+    await notifications.notify_users(
         changed,
         [user.id for user in mentioned if user.id != actor.user_id],
         notifications.TeamKind.MENTIONED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from models import database, rows
@@ -24,9 +24,55 @@ class TeamKind(StrEnum):
     ASSIGNED = "ASSIGNED"
 
 
-def audience(request: PaymentRequest, conversation: Conversation, followers: Iterable[UUID]) -> set[UUID]:
-    people = {request.created_by_id, conversation.assignee_id, *followers}
-    return {person for person in people if person is not None}
+class Topic(StrEnum):
+    PAYMENTS = "PAYMENTS"
+    PROBLEMS = "PROBLEMS"
+    TEAM = "TEAM"
+
+
+class Scope(StrEnum):
+    """Whose conversations a user is notified of."""
+
+    NONE = "NONE"
+    MINE = "MINE"  # assigned to the user, or with a request that the user created
+    FOLLOWED = "FOLLOWED"  # those and the followed ones
+    ALL = "ALL"
+
+
+_GOOD_NEWS: Final = frozenset(
+    {
+        CardKind.PAYMENT_REQUEST,
+        CardKind.PAYMENT_RECEIVED,
+        CardKind.PARTIAL_PAYMENT,
+        CardKind.PAYMENT_PROCESSING,
+        CardKind.RECORDED_OUTSIDE,
+        CardKind.REFUND_ISSUED,
+    }
+)
+
+
+def topic_of(kind: str) -> Topic:
+    if kind in TeamKind.__members__:
+        return Topic.TEAM
+    return Topic.PAYMENTS if kind in _GOOD_NEWS else Topic.PROBLEMS
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """The users whom a request concerns."""
+
+    mine: frozenset[UUID]
+    followers: frozenset[UUID]
+
+    def is_wanted_by(self, user_id: UUID, scope: str) -> bool:
+        if scope == Scope.FOLLOWED:
+            return user_id in self.mine or user_id in self.followers
+        return scope == Scope.ALL or (scope == Scope.MINE and user_id in self.mine)
+
+
+def audience(request: PaymentRequest, conversation: Conversation, followers: Iterable[UUID]) -> Audience:
+    mine = {request.created_by_id, conversation.assignee_id}
+    return Audience(frozenset(person for person in mine if person is not None), frozenset(followers))
 
 
 async def notify(
@@ -39,22 +85,23 @@ async def notify(
     cause_key: str,
     admins: bool = False,
 ) -> None:
-    """Notify the request's audience, or owners and admins if it is empty, once per user and cause.
+    """Notify the users who want it by their rules, or owners and admins if there are none, once per user and cause.
 
     `admins`: owners and admins in any case.
     """
     conversation, followers = await _conversation(request.account_id, request.conversation_id)
     wanted = audience(request, conversation, [database.to_uuid(row[0]) for row in followers])
-    people = await _people(changed.account_id, cause_key, wanted)
+    people = await _people(changed.account_id, cause_key, topic_of(kind), wanted)
     users = [person for person in people if person.in_audience]
     if admins or not users:
-        users += [person for person in people if not person.in_audience]
+        users += [person for person in people if person.is_admin and not person.in_audience]
     _add_notifications(changed, users, kind, title, body, cause_key, request)
 
 
 async def notify_admins(changed: Change, kind: CardKind, *, title: str, body: str, cause_key: str) -> None:
-    people = await _people(changed.account_id, cause_key, set())
-    _add_notifications(changed, people, kind, title, body, cause_key, None)
+    people = await _people(changed.account_id, cause_key, topic_of(kind), _NO_ONE)
+    admins = [person for person in people if person.is_admin]
+    _add_notifications(changed, admins, kind, title, body, cause_key, None)
 
 
 async def _conversation(account_id: UUID, id: UUID) -> tuple[Conversation, Sequence[Sequence[Any]]]:
@@ -69,7 +116,7 @@ async def _conversation(account_id: UUID, id: UUID) -> tuple[Conversation, Seque
     return await _conversation(account_id, conversation.merged_into_id)
 
 
-def notify_users(
+async def notify_users(
     changed: Change,
     users: Iterable[UUID],
     kind: TeamKind,
@@ -79,32 +126,54 @@ def notify_users(
     cause_key: str,
     conversation_id: UUID,
 ) -> None:
-    """Notify each of these active users. The cause is new."""
-    for user in users:
+    """Notify each of these active users who has not muted the topic TEAM. The cause is new."""
+    asked = sorted(set(users))
+    if not asked:
+        return
+    found = await database.records(
+        "SELECT user_id FROM notification_rule WHERE topic = 'TEAM' AND scope = 'NONE'"  # noqa: S608 (only constants are put in)
+        f" AND user_id IN ({database.placeholders(len(asked))})",
+        *asked,
+    )
+    muted = {database.to_uuid(row[0]) for row in found}
+    for user in asked:
+        if user in muted:
+            continue
         changed.notification(_new(changed, user, kind, title, body, cause_key, None, conversation_id))
 
 
 @dataclass(frozen=True, slots=True)
 class _Person:
     id: UUID
-    in_audience: bool  # else an owner or admin
+    is_admin: bool  # or owner
+    in_audience: bool
     is_notified: bool  # of this cause
 
 
-async def _people(account_id: UUID, cause_key: str, wanted: set[UUID]) -> list[_Person]:
-    """These users, owners and admins, without the disabled."""
+_NO_ONE: Final = Audience(frozenset(), frozenset())
+
+
+async def _people(account_id: UUID, cause_key: str, topic: Topic, concerned: Audience) -> list[_Person]:
+    """Owners, admins and users who may want it, without the disabled."""
+    wanted = concerned.mine | concerned.followers
     named = f" OR u.id IN ({database.placeholders(len(wanted))})" if wanted else ""
     found = await database.records(
-        "SELECT u.id, EXISTS (SELECT 1 FROM notification n"  # noqa: S608 (only constants are put in)
+        "SELECT u.id, u.role IN ('OWNER', 'ADMIN') AS is_admin, coalesce(r.scope, 'FOLLOWED') AS scope,"  # noqa: S608 (only constants are put in)
+        " EXISTS (SELECT 1 FROM notification n"
         " WHERE n.account_id = u.account_id AND n.key = CAST(u.id AS VARCHAR(36)) || ?) AS is_notified"
-        f" FROM user_account u WHERE u.account_id = ? AND u.disabled_at IS NULL AND (u.role IN ('OWNER', 'ADMIN'){named})"
-        " ORDER BY u.id",
+        " FROM user_account u LEFT JOIN notification_rule r ON r.user_id = u.id AND r.topic = ?"
+        " WHERE u.account_id = ? AND u.disabled_at IS NULL"
+        f" AND (u.role IN ('OWNER', 'ADMIN') OR r.scope = 'ALL'{named}) ORDER BY u.id",
         f":{cause_key}",
+        topic.value,
         account_id,
         *sorted(wanted),
     )
-    ids = [database.to_uuid(row[0]) for row in found]
-    return [_Person(id, id in wanted, bool(row[1])) for id, row in zip(ids, found, strict=True)]
+    people = []
+    for id, is_admin, scope, is_notified in found:
+        user_id = database.to_uuid(id)
+        people.append(_Person(user_id, bool(is_admin), concerned.is_wanted_by(user_id, scope), bool(is_notified)))
+    return people
 
 
 def _add_notifications(

@@ -1413,4 +1413,20 @@ FAULTS: Final = (
         "names = {*facets}",
         EVENTS_OF_API,
     ),
+    _fault(
+        "team",
+        "quiet-hours-end-at-midnight",
+        "services/team/digests.py",
+        "(minute - row.quiet_from) % DAY_MINUTES < (row.quiet_until - row.quiet_from) % DAY_MINUTES",
+        "row.quiet_from <= minute < row.quiet_until",
+        "tests/services/team/test_notification_rules.py",
+    ),
+    _fault(
+        "team",
+        "digest-sent-twice",
+        "services/team/digests.py",
+        "row.sent_seq = found[-1].seq",
+        "pass",
+        "tests/services/team/test_notification_rules.py",
+    ),
 )

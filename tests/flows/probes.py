@@ -743,6 +743,11 @@ def right(w: World) -> dict[str, dict[str, Any]]:
         "enableUser": {"userId": w.ids["mate"]},
         "signIn": {"email": w.email, "password": PASSWORD},
         "markNotificationsRead": {"upTo": w.cursors["event"]},
+        "updateNotificationRules": {
+            "rules": [{"topic": "PAYMENTS", "scope": "ALL", "byEmail": False}],
+            "digest": "OFF",
+            "quietHours": {"from": "20:00", "until": "07:30"},
+        },
         "refreshSession": {"refreshToken": w.refresh_token},
         "revokeSession": {"sessionId": w.ids["session"]},
         "changePassword": {"currentPassword": PASSWORD, "newPassword": PASSWORD},

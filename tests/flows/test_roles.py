@@ -35,6 +35,7 @@ MAY: dict[str, set[str]] = {
     "signOut": ALL,
     "followConversation": ALL,
     "markNotificationsRead": ALL,
+    "updateNotificationRules": ALL,
     "createPaymentRequest": TEAM,
     "sendPaymentRequest": TEAM,
     "voidPaymentRequest": TEAM,
@@ -89,7 +90,7 @@ MAY: dict[str, set[str]] = {
 }
 # What only a person can do: an API key has no notifications, whatever its role, and manages keys only where it was let.
 PERSONAL = {"followConversation", "markNotificationsRead", "createApiKey", "revokeApiKey"}
-PERSONAL |= {"changePassword", "requestEmailChange", "updateProfile", "revokeSession"}
+PERSONAL |= {"changePassword", "requestEmailChange", "updateProfile", "revokeSession", "updateNotificationRules"}
 PERSONAL |= {"updateUser", "disableUser", "enableUser", "inviteUser", "resendInvitation", "revokeInvitation"}
 
 
@@ -211,7 +212,7 @@ async def without_a_credential(world: World) -> list[str]:
             given = {n: a for n, a in one.args.items() if is_required_argument(a)}
             some = " { __typename }" if is_composite_type(get_named_type(one.type)) else ""
             values: dict[str, Any] = {"id": world.ids["account"], "ids": [world.ids["account"]]}
-            values |= {"number": "PR-0001", "url": world.requests["paid"]["checkoutUrl"]}
+            values |= {"number": "PR-0001", "search": "keys", "url": world.requests["paid"]["checkoutUrl"]}
             values["input"] = {"conversationId": world.ids["conversation"], "channelId": world.ids["channel"]}
             document = f"query{probes.declared(given)} {{ {name}{probes.passed(given)}{some} }}"
             documents[name] = (document, {n: values[n] for n in given})

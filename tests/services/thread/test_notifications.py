@@ -119,8 +119,11 @@ def test_the_audience_has_no_doubles_and_no_gaps(team_ids: tuple[UUID, UUID]) ->
     first, second = team_ids
     request = PaymentRequest(created_by_id=first)
     conversation = Conversation(assignee_id=first)
-    assert notifications.audience(request, conversation, [second, first]) == {first, second}
-    assert notifications.audience(PaymentRequest(), Conversation(), []) == set()
+    everyone = notifications.audience(request, conversation, [second, first])
+    assert everyone == notifications.Audience(frozenset({first}), frozenset({first, second}))
+    assert notifications.audience(PaymentRequest(), Conversation(), []) == notifications.Audience(
+        frozenset(), frozenset()
+    )
 
 
 @pytest.fixture
