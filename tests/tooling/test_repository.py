@@ -98,7 +98,7 @@ def test_the_image_installs_the_tested_versions_and_no_development_tool() -> Non
     assert {one.split("==")[0] for one in runtime} & {one.split("==")[0] for one in _project()["development"]} == set()
 
 
-@pytest.mark.parametrize("folder", ["inbox", "tests/clients"])
+@pytest.mark.parametrize("folder", ["inbox", "tests/clients", "tests/lint"])
 def test_the_npm_lock_pins_exactly_and_holds_no_address(folder: str) -> None:
     text = (ROOT / folder / "package-lock.json").read_text()
     locked = json.loads(text)["packages"]
