@@ -65,6 +65,10 @@ ATTACHMENTS: Final = "tests/services/messaging/test_attachments.py"
 SETTINGS_AT_ONCE: Final = "tests/services/connections/test_concurrent_settings.py"
 PROVIDERS: Final = "tests/integrations/test_processor_contract.py::test_no_forged_webhook_is_accepted"
 SESSIONS: Final = "tests/services/accounts/test_sessions.py"
+USERS: Final = "tests/services/accounts/test_users.py"
+INVITATIONS: Final = "tests/services/team/test_invitations.py"
+PASSWORDS: Final = "tests/services/team/test_passwords.py"
+PROFILE: Final = "tests/services/team/test_profile.py"
 WEB_CHAT: Final = "tests/flows/test_web_chat.py"
 MERGING: Final = "tests/services/messaging/test_contact_merging.py"
 MERGED_MONEY: Final = "tests/services/payments/test_merged_money.py"
@@ -1076,6 +1080,103 @@ FAULTS: Final = (
         '    declared = Headers(scope=scope).get("content-length", "0")',
         '    limit = 10**9\n    declared = Headers(scope=scope).get("content-length", "0")',
         "tests/web/test_middleware.py",
+    ),
+    Fault(
+        "security",
+        "invitation-expiry-unchecked",
+        "services/team/invitations.py",
+        (
+            (
+                "return row.accepted_at is None and row.revoked_at is None and row.expires_at > now",
+                "return row.accepted_at is None and row.revoked_at is None",
+            ),
+            ("revoked_at=None, expires_at__gt=changed.now", "revoked_at=None"),
+        ),
+        (INVITATIONS,),
+    ),
+    _fault(
+        "security",
+        "invitation-of-a-lost-role-kept",
+        "services/accounts/users.py",
+        "    await open_ones.filter(role__in=lost).update(revoked_at=datetime.now(UTC))",
+        "    del lost, open_ones",
+        INVITATIONS,
+    ),
+    _fault(
+        "security",
+        "admin-invites-owners",
+        "services/team/invitations.py",
+        "if not actor.may(invites(role)):",
+        'if not actor.may("invite"):',
+        INVITATIONS,
+    ),
+    _fault(
+        "security",
+        "invitation-accepted-twice-at-once",
+        "services/team/invitations.py",
+        "id=row.id, token_hash=row.token_hash, accepted_at=None, revoked_at=None, expires_at__gt=changed.now",
+        "id=row.id",
+        INVITATIONS,
+    ),
+    Fault(
+        "security",
+        "emailed-token-never-expires",
+        "services/team/user_tokens.py",
+        (
+            ("return row if row is not None and row.expires_at > datetime.now(UTC) else None", "return row"),
+            ("filter(id=row.id, expires_at__gt=datetime.now(UTC))", "filter(id=row.id)"),
+        ),
+        (PASSWORDS,),
+    ),
+    _fault(
+        "security",
+        "password-reset-keeps-sessions",
+        "services/team/passwords.py",
+        "        await sessions.revoke_all(user.id)\n",
+        "",
+        PASSWORDS,
+    ),
+    _fault(
+        "security",
+        "password-change-keeps-other-sessions",
+        "services/team/passwords.py",
+        "        await sessions.revoke_others(user.id, UUID(actor.credential))\n",
+        "",
+        PASSWORDS,
+    ),
+    _fault(
+        "security",
+        "password-reset-looks-up-before-answering",
+        "services/team/passwords.py",
+        "    address = accounts.required_email(email)\n    mailing.require()",
+        "    address = accounts.required_email(email)\n    mailing.require()\n    await User.get_or_none(email=address)",
+        PASSWORDS,
+    ),
+    _fault(
+        "security",
+        "last-owner-unprotected",
+        "services/accounts/users.py",
+        "    if not await others.exists():",
+        "    if False and not await others.exists():",
+        USERS,
+    ),
+    Fault(
+        "security",
+        "disabled-users-session-still-valid",
+        "services/accounts/sessions.py",
+        (
+            ("SET token_version = token_version + 1", "SET token_version = token_version"),
+            ('valid=row["disabled_at"] is None and not row["revoked"],', "valid=True,"),
+        ),
+        (USERS,),
+    ),
+    _fault(
+        "security",
+        "session-of-another-user-ended",
+        "services/accounts/sessions.py",
+        "if not await RefreshToken.exists(user_id=actor.user_id, family_id=id):",
+        "if not await RefreshToken.exists(family_id=id):",
+        PROFILE,
     ),
     _fault(
         "security",

@@ -50,6 +50,12 @@ TEST_CHANNEL = (
     f"mutation($input: TestChannelInput!) {{ testChannel(input: $input) {{ channel {{ id lastError }} {d.ERRORS} }} }}"
 )
 SIGN_IN = f"mutation($input: SignInInput!) {{ signIn(input: $input) {{ accessToken refreshToken {d.ERRORS} }} }}"
+INVITE = f"mutation($input: InviteUserInput!) {{ inviteUser(input: $input) {{ link invitation {{ id email }} {d.ERRORS} }} }}"
+ACCEPT = f"""mutation($input: AcceptInvitationInput!) {{ acceptInvitation(input: $input) {{
+  accessToken refreshToken user {{ id }} {d.ERRORS} }} }}"""
+ASK_RESET = f"""mutation($input: RequestPasswordResetInput!) {{
+  requestPasswordReset(input: $input) {{ requested {d.ERRORS} }} }}"""
+RESET = f"mutation($input: ResetPasswordInput!) {{ resetPassword(input: $input) {{ passwordReset {d.ERRORS} }} }}"
 REFRESH = f"mutation($input: RefreshSessionInput!) {{ refreshSession(input: $input) {{ accessToken refreshToken {d.ERRORS} }} }}"
 
 
@@ -99,6 +105,7 @@ class Watched:
 
     product: Product
     vendors: Vendors
+    mail: smtp_server.MailServer  # of the installation
     log: io.StringIO = field(default_factory=io.StringIO)
     answers: list[str] = field(default_factory=list)
     planted: dict[str, str] = field(default_factory=dict)
@@ -135,11 +142,18 @@ async def vendors() -> AsyncIterator[Vendors]:
 @pytest.fixture
 async def watched(database: str, events_url: str, vendors: Vendors) -> AsyncIterator[Watched]:
     """The server at its most verbose log level."""
-    more = {"SECRET_KEYS": KEY, "LOG_LEVEL": "debug", **vendors.addresses}
-    async with harness.in_process(database, events_url, **more) as product:
-        made = Watched(product, vendors)
-        log_setup.configure("debug", made.log)
-        yield made
+    async with smtp_server.MailServer() as mail:
+        more = {
+            "SECRET_KEYS": KEY,
+            "LOG_LEVEL": "debug",
+            **vendors.addresses,
+            **harness.MAIL,
+            "SMTP_PORT": str(mail.port),
+        }
+        async with harness.in_process(database, events_url, **more) as product:
+            made = Watched(product, vendors, mail)
+            log_setup.configure("debug", made.log)
+            yield made
 
 
 def wrong(credentials: list[dict[str, str]], secret: str) -> list[dict[str, str]]:
@@ -167,6 +181,31 @@ async def sign_in_and_out(watched: Watched, team: Team) -> None:
         with suppress(WebSocketException, harness.GraphQLFailed, TimeoutError, AssertionError):
             async with product.subscribe(d.INBOX, {"after": None}, token=token) as feed:
                 watched.answers.append(json.dumps(await feed.next(within=5)))
+
+
+async def invite_and_reset(watched: Watched, team: Team) -> None:
+    """Links of emails, right and wrong, each used twice."""
+    product, planted = watched.product, watched.planted
+    given = {"email": "nora@example.com", "name": "Nora", "role": "AGENT"}
+    assert (await product.ok(INVITE, given, token=team.owner))["link"] is None
+    invited = {"token": await mailed(watched), "password": f"{PASSWORD}-nora"}
+    planted |= {"invitation's token": invited["token"], "invited person's password": invited["password"]}
+    session = await watched.shown_once(ACCEPT, invited)
+    planted |= {"new user's access token": session["accessToken"], "new user's refresh token": session["refreshToken"]}
+    await product.raw(ACCEPT, {"input": invited})
+    await product.ok(ASK_RESET, {"email": "nora@example.com"})
+    reset = {"token": await mailed(watched), "password": f"{PASSWORD}-again"}
+    planted |= {"token of a reset": reset["token"], "password after a reset": reset["password"]}
+    for _ in range(2):
+        await product.raw(RESET, {"input": reset})
+
+
+async def mailed(watched: Watched) -> str:
+    """The token of the next email."""
+    async with asyncio.timeout(10):
+        while not watched.mail.letters:
+            await asyncio.sleep(0.02)
+    return str(watched.mail.letters.pop().message.get_content()).partition("#")[2].split()[0]
 
 
 async def settings_of_everything(watched: Watched, team: Team) -> None:
@@ -339,6 +378,7 @@ async def test_no_planted_secret_is_in_the_log_the_database_or_an_answer(watched
         "Twilio's basic credentials": _basic(twilio_server.ACCOUNT_SID, twilio_server.AUTH_TOKEN),
     }
     await sign_in_and_out(watched, team)
+    await invite_and_reset(watched, team)
     await settings_of_everything(watched, team)
     token = await ask_and_pay(watched, team)
     await ask_nonsense(watched, team, token)
