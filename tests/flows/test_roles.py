@@ -212,7 +212,12 @@ async def without_a_credential(world: World) -> list[str]:
             given = {n: a for n, a in one.args.items() if is_required_argument(a)}
             some = " { __typename }" if is_composite_type(get_named_type(one.type)) else ""
             values: dict[str, Any] = {"id": world.ids["account"], "ids": [world.ids["account"]]}
-            values |= {"number": "PR-0001", "search": "keys", "url": world.requests["paid"]["checkoutUrl"]}
+            values |= {
+                "number": "PR-0001",
+                "search": "keys",
+                "viewId": world.ids["view"],
+                "url": world.requests["paid"]["checkoutUrl"],
+            }
             values["input"] = {"conversationId": world.ids["conversation"], "channelId": world.ids["channel"]}
             document = f"query{probes.declared(given)} {{ {name}{probes.passed(given)}{some} }}"
             documents[name] = (document, {n: values[n] for n in given})
