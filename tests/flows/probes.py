@@ -38,7 +38,7 @@ from graphql import (
 
 from models import database
 from models.ids import PREFIXES, parse_public_id, public_id, uuid7
-from models.tables import Account, Message, MoneyFact, PaymentRequest, RefreshToken
+from models.tables import Account, Conversation, Message, MoneyFact, PaymentRequest, RefreshToken
 from models.vault import digest
 from resolvers.assemble import build_schema as build_our_schema
 from services.accounts import accounts, authentication, login, users
@@ -387,7 +387,7 @@ class House:
 
 
 async def _parts(house: House, mark: str) -> dict[str, str]:
-    """A refund, a dispute and a file."""
+    """A refund, a dispute, a file and a note."""
     charge = await MoneyFact.get(id=row_id(house.ids["payment"]))
     refund = await factories.refund(charge, status="FAILED", failure_reason=f"Because of {mark}")
     copied = await PaymentRequest.get(id=row_id(house.requests["copied"]["id"]))
@@ -395,7 +395,9 @@ async def _parts(house: House, mark: str) -> dict[str, str]:
         copied, kind="DISPUTE", external_id=f"dp_{mark}", outcome="PENDING", dispute_reason=f"{mark}", inquiry=True
     )
     file = await factories.attachment(await Message.get(id=row_id(house.ids["message"])), name=f"{mark}.pdf")
+    note = await factories.note(await Conversation.get(id=row_id(house.ids["conversation"])), body=f"Note of {mark}")
     return {
+        "note": public_id("note", note.id),
         "refund": public_id("rfd", refund.id),
         "dispute": public_id("dsp", dispute.id),
         "attachment": public_id("att", file.id),

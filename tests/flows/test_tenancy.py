@@ -99,6 +99,7 @@ NODES = {
     "message": "Message",
     "lost": "Message",
     "card": "ActivityCard",
+    "note": "Note",
     "notification": "Notification",
     "view": "PaymentRequestView",
     "conversationView": "ConversationView",
@@ -261,6 +262,7 @@ async def fields(world: World) -> list[str]:
             hidden = (kind in ("apiKey", "invitation", "session") and role != "OWNER") or (
                 kind in ("notification", "viewer") and role != "OWNER"
             )
+            hidden = hidden or (kind == "note" and role == "VIEWER")
             forbidden = role != "OWNER" and "apiKeys" in document and not hidden
             wrong_errors = unexpected(answer, forbidden=forbidden)
             if wrong_errors or (answer["data"]["node"] is None) is not hidden or leaks(answer, words):

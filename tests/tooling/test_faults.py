@@ -7,7 +7,19 @@ import pytest
 from tests.faults.seeded import FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = {"jobs", "money", "transaction", "capture", "checkout", "refunds", "log", "merging", "messages", "security"}
+KINDS = {
+    "jobs",
+    "money",
+    "transaction",
+    "capture",
+    "checkout",
+    "refunds",
+    "log",
+    "merging",
+    "messages",
+    "security",
+    "team",
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
