@@ -228,7 +228,7 @@ async def without_a_credential(world: World) -> list[str]:
                 wrong.append(f"{token!r:.20} {name}: {answer}")
     for name, one in probes.root("Subscription").items():
         given = {n: a for n, a in one.args.items() if is_required_argument(a)}
-        ids = {"conversationId": world.ids["conversation"], "contactId": world.ids["contact"]}
+        ids = {f"{kind}Id": world.ids[kind] for kind in ("conversation", "contact", "view")}
         document = f"subscription{probes.declared(given)} {{ {name}{probes.passed(given)} {{ __typename }} }}"
         code = await _refused_feed(world.product, document, {n: ids[n] for n in given})
         if code != "UNAUTHENTICATED":
