@@ -395,6 +395,7 @@ class ActivityKind(Enum):
         description="A notification, no card: the processor no longer accepts the account's credentials or has lost its permission.",
     )
     MENTIONED = value("MENTIONED", description="A notification, no card: a note mentions the user.")
+    JOINED = value("JOINED", description="A notification to owners, no card: a person has accepted an invitation.")
     ASSIGNED = value(
         "ASSIGNED", description="A notification, no card: a colleague assigned the conversation to the user."
     )

@@ -20,6 +20,7 @@ from services.core import actors, audit_log, idempotency, validation
 from services.core.permissions import ROLES, Actor, invites
 from services.core.unit_of_work import Change, change
 from services.team import limits, mailing
+from services.thread import notifications
 
 LIFE: Final = timedelta(days=7)
 TOKEN_LIMIT: Final = 200  # characters; a token has 43
@@ -183,6 +184,15 @@ async def _accepted(changed: Change, row: Invitation, user_id: UUID, name: str, 
     actor = Actor(account_id=row.account_id, role=row.role, user_id=user.id, name=name, kind="user", credential="")
     await audit_log.record(actor, "invitation.accepted", public_id("inv", row.id))
     await users.record(changed, actor, user, "user.created", {"role": row.role})
+    owners = await User.filter(account_id=row.account_id, role="OWNER", disabled_at=None).exclude(id=user.id)
+    await notifications.notify_users(
+        changed,
+        [owner.id for owner in owners],
+        notifications.TeamKind.JOINED,
+        title=f"{name} has joined",
+        body=f"{row.email} accepted the invitation as {row.role}.",
+        cause_key=f"joined:{row.id}",
+    )
     return user
 
 

@@ -18,10 +18,11 @@ from services.core.unit_of_work import Change, change
 
 
 class TeamKind(StrEnum):
-    """Kinds of notifications that are about a conversation, not a payment request."""
+    """Kinds of notifications that are not about a payment request."""
 
     MENTIONED = "MENTIONED"
     ASSIGNED = "ASSIGNED"
+    JOINED = "JOINED"
 
 
 class Topic(StrEnum):
@@ -124,7 +125,7 @@ async def notify_users(
     title: str,
     body: str,
     cause_key: str,
-    conversation_id: UUID,
+    conversation_id: UUID | None = None,
 ) -> None:
     """Notify each of these active users who has not muted the topic TEAM. The cause is new."""
     asked = sorted(set(users))

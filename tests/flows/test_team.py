@@ -106,6 +106,33 @@ async def test_an_open_settings_page_sees_changed_users(bare: Team) -> None:
         assert (await feed.next())["__typename"] == "AccountUpdated"
 
 
+async def test_an_admin_invites_an_agent_who_accepts_and_works(bare: Team) -> None:
+    _, admin = await mate(bare, "ADMIN")
+    email = f"cem-{harness.key()}@example.com"
+    document = f"mutation($input: InviteUserInput!) {{ inviteUser(input: $input) {{ link invitation {{ status }} {d.ERRORS} }} }}"
+    refused = await ask(bare, document, {"email": email, "role": "OWNER"}, admin.access_token)
+    assert [(e["code"], e["field"]) for e in refused["userErrors"]] == [("FORBIDDEN", ["input", "role"])]
+    invited = await ask(bare, document, {"email": email, "role": "AGENT"}, admin.access_token)
+    assert (invited["invitation"]["status"], invited["userErrors"]) == ("OPEN", [])
+    assert invited["link"].startswith(f"{bare.product.base_url}/join#")
+    accept = f"""mutation($input: AcceptInvitationInput!) {{ acceptInvitation(input: $input) {{
+      accessToken user {{ email name role }} {d.ERRORS} }} }}"""
+    given = {"input": {"token": invited["link"].partition("#")[2], "name": "Cem", "password": PASSWORD}}
+    async with bare.product.subscribe(d.NOTIFICATION_EVENTS, token=bare.owner) as feed:
+        assert (await feed.next())["__typename"] == "Subscribed"
+        session = (await bare.product.raw(accept, given))["data"]["acceptInvitation"]
+        assert session["user"] == {"email": email, "name": "Cem", "role": "AGENT"}
+        assert (await feed.next())["__typename"] == "NotificationAdded"
+    again = (await bare.product.raw(accept, given))["data"]["acceptInvitation"]
+    assert ([e["code"] for e in again["userErrors"]], again["accessToken"]) == (["LINK_INVALID"], None)
+    made = await bare.product.one(d.CREATE_CONTACT, {"input": {"name": "Zoe"}}, token=session["accessToken"])
+    assert made["userErrors"] == []
+    listed = "{ invitations(first: 1) { totalCount nodes { status user { name } invitedBy { name } } } }"
+    shown = await bare.product.one(listed, token=bare.owner)
+    assert shown["nodes"] == [{"status": "ACCEPTED", "user": {"name": "Cem"}, "invitedBy": {"name": "Nora"}}]
+    assert shown["totalCount"] == 1
+
+
 async def test_the_last_owner_stays_also_when_two_owners_remove_each_other(bare: Team) -> None:
     second, tokens = await mate(bare, "OWNER")
     first = (await bare.product.one("{ viewer { user { id } } }", token=bare.owner))["user"]["id"]

@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import AlreadyUsed, Blank, Forbidden, Invalid, LinkInvalid, NotFound, RateLimited, Refusal
 from models.ids import public_id, uuid7
-from models.tables import AuditEntry, Invitation, Job, User
+from models.tables import AuditEntry, Invitation, Job, Notification, User
 from services.accounts import accounts, login, users
 from services.core.permissions import ROLES, Actor, system_actor
 from services.team import invitations
@@ -56,7 +56,9 @@ async def test_an_invited_person_chooses_name_and_password_and_signs_in(owner: U
         ("invitation.created", owner.id),
         ("invitation.accepted", user.id),
     ]
-    assert (await kinds_logged(owner.account_id))[-2:] == ["user.updated"] * 2
+    assert await kinds_logged(owner.account_id) == ["user.updated", "user.updated", "notification.created"]
+    told = await Notification.get()
+    assert (told.user_id, told.kind, told.title) == (owner.id, "JOINED", "Nora B. has joined")
 
 
 async def test_unknown_used_revoked_replaced_and_expired_links_give_one_answer(owner: User) -> None:
