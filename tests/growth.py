@@ -104,6 +104,9 @@ class Operations:
                 for field in ("LAST_ACTIVITY_AT", "CREATED_AT", "WAITING_SINCE")
                 for direction in ("ASC", "DESC")
             },
+            "who waits longest": query(
+                INBOX, filter={"waitingSince": {}}, order={"field": "WAITING_SINCE", "direction": "ASC"}
+            ),
             "contacts": query(CONTACTS),
             **{
                 f"contacts by {field} {direction}": query(CONTACTS, order={"field": field, "direction": direction})
@@ -117,6 +120,9 @@ class Operations:
                 for field in ("CREATED_AT", "UPDATED_AT", "DUE_AT", "PAID_AT", "AMOUNT_DUE")
                 for direction in ("ASC", "DESC")
             },
+            "overdue requests by due date": query(
+                REQUESTS, filter={"overdue": True}, order={"field": "DUE_AT", "direction": "ASC"}
+            ),
             "open requests by due date": query(
                 REQUESTS,
                 filter={"status": ["SENT", "PROCESSING", "PARTIALLY_PAID"]},

@@ -78,6 +78,10 @@ async def examples(request: Request) -> list[dict[str, str]]:
         },
         "read_thread": {"conversationId": conversation},
         "subscribe": {"conversationId": conversation},
+        "list_conversations": {
+            "filter": {"closed": False, "or": [{"unread": True}, {"waitingSince": {}}]},
+            "orderBy": {"field": "WAITING_SINCE", "direction": "ASC"},
+        },
     }
     headers = json.dumps({"Authorization": f"Bearer {key}"}, indent=2)
     return [

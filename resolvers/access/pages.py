@@ -144,6 +144,8 @@ async def list_statement(
     selected = tuple(dict.fromkeys([*names, *(name for name, _ in keyset.columns)]))
     places = [(selected.index(name), _READ.get(kind)) for name, kind in keyset.columns]
     parts, segments = await queries.parts(account_id, query), page.segments
+    if query.has_values_only:
+        segments = segments[:1]  # the others are of rows without a value
     head = f"SELECT {', '.join(selected)} FROM {table} WHERE"  # noqa: S608 (only constants are put in)
     if len(parts) == len(segments) == 1:
         ((where, values, _),), ((more, bounds, order),) = parts, segments

@@ -43,6 +43,12 @@ class ListQuery:
         served = self.order == DEFAULTS[self.order.list] and names <= _SERVED[self.order.list]
         return not served or bool(self.filter.below) or self.filter.or_ is not None
 
+    @property
+    def has_values_only(self) -> bool:
+        """Whether the filter leaves out rows without a value of the order."""
+        given = dict(self.filter.conditions)
+        return self.order.field.lower() in given or (self.order.field == "DUE_AT" and bool(given.get("overdue")))
+
 
 def query(
     name: List, filter: Filter | None = None, order: Order | None = None, contacts: tuple[UUID, ...] | None = None

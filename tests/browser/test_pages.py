@@ -182,7 +182,7 @@ def _answer(page: Page) -> Any:
     return page.get_by_role("region", name="Result Window").or_(page.locator(".result-window"))
 
 
-def test_graphiqls_three_examples_run_as_they_stand(demo: Demo, desktop: Page, open_context: NewContext) -> None:
+def test_graphiqls_examples_run_as_they_stand(demo: Demo, desktop: Page, open_context: NewContext) -> None:
     sockets: list[str] = []
     frames: list[str] = []
 
@@ -207,10 +207,11 @@ def test_graphiqls_three_examples_run_as_they_stand(demo: Demo, desktop: Page, o
     expect(result).to_contain_text('"userErrors": []')
     link = re.search(rf"{re.escape(demo.base_url)}/p/[\w-]{{22}}", result.inner_text())
     assert link is not None
-    _tab(other, "ReadThread")
-    other.get_by_role("button", name="Execute query").click()
-    expect(result).to_contain_text('"thread"')
-    expect(result).not_to_contain_text('"errors"')
+    for tab, field in (("ReadThread", "thread"), ("ListConversations", "waitingSince")):
+        _tab(other, tab)
+        other.get_by_role("button", name="Execute query").click()
+        expect(result).to_contain_text(f'"{field}"')
+        expect(result).not_to_contain_text('"errors"')
 
     payer = open_context().new_page()
     payer.goto(link[0])

@@ -34,6 +34,7 @@ def _fault(kind: str, name: str, path: str, old: str, new: str, *tests: str, pos
 
 
 RECORDER: Final = "tests/services/payments/test_recorder.py"
+LIST_PAGES: Final = "tests/schema/test_list_pages.py"
 NOTES: Final = "tests/services/team/test_notes.py"
 LEDGER: Final = "tests/models/test_ledger.py"
 MISMATCHES: Final = "tests/services/payments/test_mismatches.py"
@@ -1529,5 +1530,45 @@ FAULTS: Final = (
         "row.sent_seq = found[-1].seq",
         "pass",
         "tests/services/team/test_notification_rules.py",
+    ),
+    _fault(
+        "lists",
+        "negation-of-a-missing-value",
+        "services/lists/sql.py",
+        'f"NOT coalesce({inner.where}, FALSE)"',
+        'f"NOT ({inner.where})"',
+        LIST_PAGES,
+    ),
+    _fault(
+        "lists",
+        "rows-without-a-value-left-out",
+        "schema/connections.py",
+        "        if before is None or before[0] is None:\n",
+        "        if after is not None and after[0] is None:\n",
+        LIST_PAGES,
+    ),
+    _fault(
+        "lists",
+        "cursor-of-another-order-taken",
+        "schema/connections.py",
+        "            if tag != self.tag + self.order and tag[:1] == self.tag:\n",
+        "            tag = self.tag + self.order if tag[:1] == self.tag else tag\n            if False:\n",
+        LIST_PAGES,
+    ),
+    _fault(
+        "lists",
+        "removed-message-still-found",
+        "models/tables.py",
+        '        if values["removed_at"] is not None:\n            return ""\n',
+        "",
+        "tests/schema/test_message_search.py",
+    ),
+    _fault(
+        "lists",
+        "merged-messages-not-searched",
+        "services/lists/message_search.py",
+        "merged_rows.ids_of(conversation) if conversation is not None else [wanted.conversation_id]",
+        "[wanted.conversation_id]",
+        "tests/schema/test_message_search.py",
     ),
 )
