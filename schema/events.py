@@ -253,7 +253,7 @@ class ConversationUpdated(Event):
 
 @strawberry.type(
     description=(
-        "The account's settings, a user, a processor, a channel or an API key changed. This may also change what"
+        "The account's settings or tags, a user, a processor, a channel or an API key changed. This may also change what"
         " conversations can send, and the dashboard's figures."
     )
 )

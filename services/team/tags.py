@@ -12,7 +12,7 @@ from models.ids import uuid7
 from models.tables import Contact, Conversation, Tag
 from services.core import merged_rows, validation
 from services.core.permissions import Actor
-from services.core.unit_of_work import change
+from services.core.unit_of_work import Change, change
 
 R = TypeVar("R", Contact, Conversation)
 
@@ -39,7 +39,7 @@ async def update_of_conversation(
         if tags != row.tags:
             row.tags = tags
             await rows.update(row, ("tags",))
-            await _remember(actor.account_id, names)
+            await _remember(changed, names)
             changed.event("conversation.updated", conversation_id=row.id, contact_id=row.contact_id)
         return row
 
@@ -62,7 +62,7 @@ async def update_of_contact(actor: Actor, contact_id: UUID, *, add: Sequence[str
             row.version += 1
             row.updated_at = changed.now
             await rows.update(row, ("tags", "version", "updated_at"))
-            await _remember(actor.account_id, names)
+            await _remember(changed, names)
             talk = await Conversation.get_or_none(contact_id=row.id)  # its feed shows the contact, too
             changed.event("contact.updated", conversation_id=talk.id if talk else None, contact_id=row.id)
         return row
@@ -103,6 +103,7 @@ def _changed(tags: Sequence[str], add: Sequence[str], remove: Sequence[str]) -> 
     return list(kept.values())
 
 
-async def _remember(account_id: UUID, names: Sequence[str]) -> None:
-    for name in dict.fromkeys(names):
-        await rows.add_unless_known(rows.new(Tag, id=uuid7(), account_id=account_id, name=name))
+async def _remember(changed: Change, names: Sequence[str]) -> None:
+    tags = [rows.new(Tag, id=uuid7(), account_id=changed.account_id, name=name) for name in dict.fromkeys(names)]
+    if any([await rows.add_unless_known(tag) for tag in tags]):
+        changed.event("account.updated", data={"fields": ["tags"]})

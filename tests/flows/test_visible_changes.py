@@ -26,7 +26,7 @@ from tests.flows.probes import World
 # The ids of everything that an owner can reach.
 IDS = """{ viewer { id } dashboard { id } account { id channels { id } paymentSettings { processors { id } } apiKeys { nodes { id } }
     users { nodes { id } } }
-  invitations { nodes { id } }
+  invitations { nodes { id } } views { nodes { id } }
   notifications(first: 50) { nodes { id } }
   paymentRequests(first: 30) { nodes { id payments { id } refunds { id } disputes { id } } }
   conversations(first: 8) { nodes { id contact { id } channels { id }
@@ -37,7 +37,7 @@ PASSED_OVER = {"sessions", "eventCursor", "lastUsedAt", "asOf", "url", "pageInfo
 SETTINGS = {"account.updated", "processor.updated", "channel.updated", "api_key.updated", "user.updated"}
 
 UNSEEN = {
-    "revokeSession",  # only the viewer sees it, and the answer names it
+    *("revokeSession", "updateNotificationRules"),  # only the viewer sees it, and the answer names it
     *("changePassword", "requestPasswordReset", "resetPassword", "requestEmailChange"),
     *("signIn", "refreshSession", "signOut", "rotateIdentitySecret"),
     *("testProcessor", "testChannel"),  # here they find what was known
@@ -166,15 +166,20 @@ async def named(world: World, since: int) -> Iterator[str]:
                     "cch_",
                 ]
             case "conversation.updated":
-                found += [ids["conversation_id"], channels]
+                found += [ids["conversation_id"], channels, "cvv_"]
             case "message.created" | "activity.created":  # the conversation's place and preview come with it
                 found += [ids["message_id"], ids["card_id"], ids["conversation_id"]]
+            case kind if kind.startswith("view."):
+                view = UUID(database.to_json(row["data"])["view_id"])
+                found += [public_id(prefix, view) for prefix in ("prv", "cvv")]
+            case "note.created":
+                found += [public_id("note", UUID(database.to_json(row["data"])["note_id"]))]
             case "message.updated":
                 found += [ids["message_id"], "att_"]
             case "notification.created" | "notification.read":
                 found += ["ntf_", "vwr_"]
             case kind if kind.startswith("payment_request."):
-                found += [ids["payment_request_id"], "pay_", "rfd_", "dsp_", "dash_"]
+                found += [ids["payment_request_id"], "pay_", "rfd_", "dsp_", "dash_", "prv_"]  # live views follow it
     return iter(found)
 
 
