@@ -31,12 +31,14 @@ OURS = "Paythread"
 GROWTH_S = 3600
 
 
-GROWTH = [sys.executable, "-m", "tests.growth"]  # it runs inside the product, and nothing in bench/ imports it
+# These run inside the product, and nothing in bench/ imports them.
+GROWTH = [sys.executable, "-m", "tests.growth"]
+ALONE = {"growth": GROWTH, "views": [sys.executable, "-m", "tests.live_views"]}
 
 
 def main(arguments: list[str]) -> int:
-    if arguments[:1] == ["growth"]:
-        return subprocess.run([*GROWTH, *arguments[1:]], cwd=ROOT, check=False).returncode
+    if arguments and arguments[0] in ALONE:
+        return subprocess.run([*ALONE[arguments[0]], *arguments[1:]], cwd=ROOT, check=False).returncode
     chosen = _options(arguments)
     base = QUICK if chosen.quick else FULL
     size = Size(
@@ -72,7 +74,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "workloads",
         nargs="*",
         metavar="workload",
-        help=f"{', '.join(names)}; default: all; `growth` as the first word runs only it, with its own options",
+        help=f"{', '.join(names)}; default: all; `growth` or `views` as the first word runs only it, with its own options",
     )
     parser.add_argument(
         "--quick", action="store_true", help="one short round with fewer sockets: 3 minutes, a smoke test"

@@ -180,6 +180,12 @@ class Hub:
         self._pending[account_id] = max(seq, self._pending.get(account_id, 0))
         self._announced.set()
 
+    def expect(self, account_id: UUID, seq: int) -> None:
+        """Read up to `seq`, which is committed, without waiting for its hint."""
+        feed = self._feeds.get(account_id)
+        if feed is not None:
+            self._wake(feed, seq)
+
     @asynccontextmanager
     async def listen(self, account_id: UUID, wants: Wants | None = None) -> AsyncIterator[Subscription]:
         """Subscribe to the wanted events after `position`."""

@@ -154,8 +154,8 @@ class AccountLists:
             if not ready.done():
                 ready.set_exception(failure or RuntimeError("live lists have ended"))
                 ready.exception()  # it may have no reader
-        for watcher in [watcher for live in lists for watcher in live.watchers]:
-            watcher.end(failure)
+        for live in lists:
+            live.end(failure)
 
     def _note(self, entry: LogEntry) -> bool:
         # Entries are not queued: a burst costs one reading per item, and can't overflow.
@@ -199,7 +199,7 @@ class AccountLists:
         now = asyncio.get_running_loop().time()
         for live in tuple(self.lists.values()):
             if live.is_ready:
-                live.seq = max(live.seq, self._noted)
+                live.advance(self._noted)
                 live.send_figures(now)
 
     async def _read(self, touches: Touches) -> Mapping[Subject, Sequence[Touched]]:

@@ -153,7 +153,7 @@ class LiveList:
         self.account_id = account_id
         self.wanted = wanted
         self.window = Window(most)
-        self.seq = 0  # everything up to it is applied
+        self.seq = 0  # everything up to it is applied; set by `advance`
         self.number = next(_numbers)  # of the newest event
         self.users = 0
         self.watchers: set[Watcher] = set()
@@ -161,6 +161,8 @@ class LiveList:
         self.reading: asyncio.Task[None] | None = None
         self.missed = Touches()  # while it was read
         self.figures_at: float | None = None  # when the next event with figures is due
+        self._advanced = asyncio.Event()
+        self._over = False
         self._figures_sent_at = float("-inf")
         self._cause: LogEntry | None = None  # the newest entry that changed it
         self._amounts: dict[int, Amounts] = {}
@@ -169,6 +171,24 @@ class LiveList:
     @property
     def is_ready(self) -> bool:
         return self.ready.done()
+
+    def advance(self, seq: int) -> None:
+        if seq > self.seq:
+            self.seq = seq
+            self._advanced.set()
+            self._advanced = asyncio.Event()
+
+    async def reached(self, seq: int) -> None:
+        """Wait until everything up to `seq` is applied, or the list has ended."""
+        while self.seq < seq and not self._over:
+            await self._advanced.wait()
+
+    def end(self, failure: Exception | None) -> None:
+        """It is followed no more."""
+        self._over = True
+        self._advanced.set()
+        for watcher in self.watchers:
+            watcher.end(failure)
 
     # ---------------------------------------------------------------------------------------------------------- items
     async def read(self) -> None:
@@ -188,10 +208,10 @@ class LiveList:
             # Everything up to a position must have been delivered: an entry counts with its last item.
             entry_seq = change.entry.seq
             is_last = n + 1 == len(changes) or changes[n + 1].entry.seq > entry_seq
-            self.seq = max(self.seq, entry_seq if is_last else entry_seq - 1)
+            self.advance(entry_seq if is_last else entry_seq - 1)
             events.append(change.event(self._next(), self.seq, memo))
             self._cause = change.entry
-        self.seq = max(self.seq, seq)
+        self.advance(seq)
         if events:
             self.offer(events)
             if self.figures_at is None:

@@ -58,16 +58,22 @@ async def _events(
     if after_seq is None:
         yield started
     else:
-        missed = await _missed(hub, started, watcher.view_id, after_seq)
+        # What the reader has seen may be newer than the list, but not than the log's end now. Once the list is there, too, it
+        # is as new as the reader for every item, and what was applied since the watcher exists is in its queue.
+        head = (await hub.heads([started.list.account_id])).get(started.list.account_id, 0)
+        hub.expect(started.list.account_id, head)
+        missed = await _missed(hub, started.list, watcher.view_id, after_seq, head)
         if isinstance(missed, ResyncNeeded):
             yield missed
             return
-        yield Started(0, after_seq, started.list)
-        # From here to the figures nothing is awaited: what was queued before is part of them.
+        await started.list.reached(head)
+        # From here to the figures nothing is awaited.
         queued = watcher.take_all()
         last = [event for event in queued if isinstance(event, ListChanged | ListDeleted)]
         since = {e.id: e.entry for e in queued if isinstance(e, ItemPlaced | ItemLeft) and e.entry is not None}
-        for event in last or started.list.resumed({**missed, **since}, after_seq):
+        resumed = last or started.list.resumed({**missed, **since}, after_seq)
+        yield Started(0, after_seq, started.list)
+        for event in resumed:
             yield event
         if last:
             return
@@ -77,25 +83,24 @@ async def _events(
             return
 
 
-async def _missed(hub: Hub, started: Started, view_id: UUID, after_seq: int) -> Mapping[UUID, LogEntry] | ResyncNeeded:
-    """The list's items that entries after `after_seq` touched."""
-    account_id, seq = started.list.account_id, started.seq
-    if after_seq >= seq:
-        # The reader of the log may lag behind the database.
-        head = (await hub.heads([account_id])).get(account_id, 0) if after_seq > seq else seq
-        return ResyncNeeded(ResyncReason.AHEAD_OF_LOG, head) if after_seq > head else {}
-    if seq - after_seq > BACKLOG:
-        return ResyncNeeded(ResyncReason.TOO_FAR_BEHIND, seq)
-    entries = await hub.read_log(account_id, after_seq, seq - after_seq)
-    if [entry.seq for entry in entries] != list(range(after_seq + 1, seq + 1)):
-        return ResyncNeeded(ResyncReason.EXPIRED, seq)
+async def _missed(
+    hub: Hub, of: LiveList, view_id: UUID, after_seq: int, head: int
+) -> Mapping[UUID, LogEntry] | ResyncNeeded:
+    """The list's items that the entries after `after_seq` up to `head` touched."""
+    if after_seq > head:
+        return ResyncNeeded(ResyncReason.AHEAD_OF_LOG, head)
+    if head - after_seq > BACKLOG:
+        return ResyncNeeded(ResyncReason.TOO_FAR_BEHIND, head)
+    entries = await hub.read_log(of.account_id, after_seq, head - after_seq) if head > after_seq else ()
+    if [entry.seq for entry in entries] != list(range(after_seq + 1, head + 1)):
+        return ResyncNeeded(ResyncReason.EXPIRED, head)
     touches = Touches()
     for entry in entries:
         touches.note(entry)
         if view_log.is_about_a_view(entry) and view_log.view_of(entry) == view_id and view_log.changes_items(entry):
-            return ResyncNeeded(ResyncReason.VIEW_CHANGED, seq)
-    items = await _items(account_id, started.list.wanted, touches)
-    return items if len(items) <= MOST_RESUMED else ResyncNeeded(ResyncReason.TOO_FAR_BEHIND, seq)
+            return ResyncNeeded(ResyncReason.VIEW_CHANGED, head)
+    items = await _items(of.account_id, of.wanted, touches)
+    return items if len(items) <= MOST_RESUMED else ResyncNeeded(ResyncReason.TOO_FAR_BEHIND, head)
 
 
 async def _items(account_id: UUID, wanted: Wanted, touches: Touches) -> Mapping[UUID, LogEntry]:

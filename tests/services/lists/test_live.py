@@ -70,7 +70,7 @@ async def follow_a_story(team: Team, changes: int, seed: int) -> tuple[list[Scre
                 for _ in range(rng.randrange(4)):
                     await story.act()
                 await screen.connect()
-            if n % 50 == 0 or n == changes:
+            if n % 100 == 0 or n == changes:
                 seq = (await event_log.heads([account_id]))[account_id]
                 for screen in screens:
                     await screen.is_at(seq)
@@ -89,7 +89,8 @@ async def test_events_lead_to_what_a_query_shows(team: Team) -> None:
 
 
 @pytest.mark.slow
-async def test_events_lead_to_what_a_query_shows_for_long(team: Team) -> None:
-    screens, story = await follow_a_story(team, 2_000, seed=2)
-    assert sum(screen.cuts for screen in screens) > 150
-    assert all(count > 2 for count in story.done.values()), story.done
+@pytest.mark.parametrize("seed", [2, 3])
+async def test_events_lead_to_what_a_query_shows_for_long(team: Team, seed: int) -> None:
+    screens, story = await follow_a_story(team, 1_000, seed)
+    assert sum(screen.cuts for screen in screens) > 80
+    assert len(story.done) > 20, story.done
