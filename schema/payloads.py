@@ -12,6 +12,7 @@ from schema.contact import Contact
 from schema.context import Info
 from schema.conversation import Conversation
 from schema.notification import NotificationRules
+from schema.payload_codes import answer_of
 from schema.payment import Payment, Refund
 from schema.payment_request import PaymentRequest
 from schema.scalars import LengthUnit, SmsEncoding
@@ -33,14 +34,14 @@ class MutationPayload:
     )
 
 
-@strawberry.type(description="Answer of createPaymentRequest.")
+@strawberry.type(description=answer_of("createPaymentRequest"))
 class CreatePaymentRequestPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
         default=None, description="The new draft; take checkoutUrl or composerInsert. " + _REFUSED
     )
 
 
-@strawberry.type(description="Answer of sendPaymentRequest.")
+@strawberry.type(description=answer_of("sendPaymentRequest"))
 class SendPaymentRequestPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
     message: Message | None = strawberry.field(default=None, description="The message, QUEUED. " + _REFUSED)
@@ -49,7 +50,7 @@ class SendPaymentRequestPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of voidPaymentRequest.")
+@strawberry.type(description=answer_of("voidPaymentRequest"))
 class VoidPaymentRequestPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
         default=None,
@@ -60,7 +61,7 @@ class VoidPaymentRequestPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of releasePaymentLink.")
+@strawberry.type(description=answer_of("releasePaymentLink"))
 class ReleasePaymentLinkPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
         default=None,
@@ -78,19 +79,19 @@ class ReleasePaymentLinkPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of recordLinkCopied.")
+@strawberry.type(description=answer_of("recordLinkCopied"))
 class RecordLinkCopiedPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of discardPaymentRequest.")
+@strawberry.type(description=answer_of("discardPaymentRequest"))
 class DiscardPaymentRequestPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
         default=None, description="The hidden draft: remove it from lists. " + _REFUSED
     )
 
 
-@strawberry.type(description="Answer of refundPayment.")
+@strawberry.type(description=answer_of("refundPayment"))
 class RefundPaymentPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
     refund: Refund | None = strawberry.field(
@@ -108,7 +109,7 @@ class RefundPaymentPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of recordOutsidePayment.")
+@strawberry.type(description=answer_of("recordOutsidePayment"))
 class RecordOutsidePaymentPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
     payment: Payment | None = strawberry.field(default=None, description="The new payment. " + _REFUSED)
@@ -117,7 +118,7 @@ class RecordOutsidePaymentPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of resolveMismatch.")
+@strawberry.type(description=answer_of("resolveMismatch"))
 class ResolveMismatchPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
     activity_card: ActivityCard | None = strawberry.field(
@@ -132,7 +133,7 @@ class ResolveMismatchPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of undoOutsidePayment.")
+@strawberry.type(description=answer_of("undoOutsidePayment"))
 class UndoOutsidePaymentPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(default=None, description="The request. " + _REFUSED)
     payment: Payment | None = strawberry.field(default=None, description="The payment, CANCELED. " + _REFUSED)
@@ -141,7 +142,7 @@ class UndoOutsidePaymentPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of sendMessage.")
+@strawberry.type(description=answer_of("sendMessage"))
 class SendMessagePayload(MutationPayload):
     message: Message | None = strawberry.field(default=None, description="The message, QUEUED. " + _REFUSED)
     activity_cards: list[ActivityCard] = strawberry.field(
@@ -149,7 +150,7 @@ class SendMessagePayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of messagePreview: the message as it would go out now.")
+@strawberry.type(description="The message as it would go out now. " + answer_of("messagePreview"))
 class MessagePreview:
     text: str = strawberry.field(description="The text, with the payment link in it.")
     length: int = strawberry.field(description="Its length in the unit of the channel's limit: see lengthUnit.")
@@ -185,86 +186,86 @@ class MessagePreview:
         )
 
 
-@strawberry.type(description="Answer of resendMessage.")
+@strawberry.type(description=answer_of("resendMessage"))
 class ResendMessagePayload(MutationPayload):
     message: Message | None = strawberry.field(
         default=None, description="The new message, QUEUED; its retryOf is the old one. " + _REFUSED
     )
 
 
-@strawberry.type(description="Answer of closeConversation.")
+@strawberry.type(description=answer_of("closeConversation"))
 class CloseConversationPayload(MutationPayload):
     conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of reopenConversation.")
+@strawberry.type(description=answer_of("reopenConversation"))
 class ReopenConversationPayload(MutationPayload):
     conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of markConversationRead.")
+@strawberry.type(description=answer_of("markConversationRead"))
 class MarkConversationReadPayload(MutationPayload):
     conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of assignConversation.")
+@strawberry.type(description=answer_of("assignConversation"))
 class AssignConversationPayload(MutationPayload):
     conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of followConversation.")
+@strawberry.type(description=answer_of("followConversation"))
 class FollowConversationPayload(MutationPayload):
     conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of saveDraft.")
+@strawberry.type(description=answer_of("saveDraft"))
 class SaveDraftPayload(MutationPayload):
     conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of addNote.")
+@strawberry.type(description=answer_of("addNote"))
 class AddNotePayload(MutationPayload):
     note: Note | None = strawberry.field(default=None, description="The note in the thread. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of updateConversationTags.")
+@strawberry.type(description=answer_of("updateConversationTags"))
 class UpdateConversationTagsPayload(MutationPayload):
     conversation: Conversation | None = strawberry.field(default=None, description="The conversation. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of updateContactTags.")
+@strawberry.type(description=answer_of("updateContactTags"))
 class UpdateContactTagsPayload(MutationPayload):
     contact: Contact | None = strawberry.field(default=None, description="The contact. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of createContact.")
+@strawberry.type(description=answer_of("createContact"))
 class CreateContactPayload(MutationPayload):
     contact: Contact | None = strawberry.field(default=None, description="The new contact. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of updateContact.")
+@strawberry.type(description=answer_of("updateContact"))
 class UpdateContactPayload(MutationPayload):
     contact: Contact | None = strawberry.field(default=None, description="The contact. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of mergeContacts.")
+@strawberry.type(description=answer_of("mergeContacts"))
 class MergeContactsPayload(MutationPayload):
     contact: Contact | None = strawberry.field(
         default=None, description="The contact that is kept, with what both had. " + _REFUSED
     )
 
 
-@strawberry.type(description="Answer of updateAccount.")
+@strawberry.type(description=answer_of("updateAccount"))
 class UpdateAccountPayload(MutationPayload):
     account: Account | None = strawberry.field(default=None, description="The account. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of configureProcessor.")
+@strawberry.type(description=answer_of("configureProcessor"))
 class ConfigureProcessorPayload(MutationPayload):
     processor: Processor | None = strawberry.field(default=None, description="The connection. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of testProcessor.")
+@strawberry.type(description=answer_of("testProcessor"))
 class TestProcessorPayload(MutationPayload):
     processor: Processor | None = strawberry.field(
         default=None,
@@ -273,17 +274,17 @@ class TestProcessorPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of disconnectProcessor.")
+@strawberry.type(description=answer_of("disconnectProcessor"))
 class DisconnectProcessorPayload(MutationPayload):
     processor: Processor | None = strawberry.field(default=None, description="The connection. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of connectChannel.")
+@strawberry.type(description=answer_of("connectChannel"))
 class ConnectChannelPayload(MutationPayload):
     channel: Channel | None = strawberry.field(default=None, description="The channel. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of testChannel.")
+@strawberry.type(description=answer_of("testChannel"))
 class TestChannelPayload(MutationPayload):
     channel: Channel | None = strawberry.field(
         default=None,
@@ -291,12 +292,12 @@ class TestChannelPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of disconnectChannel.")
+@strawberry.type(description=answer_of("disconnectChannel"))
 class DisconnectChannelPayload(MutationPayload):
     channel: Channel | None = strawberry.field(default=None, description="The channel. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of rotateIdentitySecret.")
+@strawberry.type(description=answer_of("rotateIdentitySecret"))
 class RotateIdentitySecretPayload(MutationPayload):
     channel: Channel | None = strawberry.field(default=None, description="The web chat. " + _REFUSED)
     secret: str | None = strawberry.field(
@@ -308,14 +309,14 @@ class RotateIdentitySecretPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of updateNotificationRules.")
+@strawberry.type(description=answer_of("updateNotificationRules"))
 class UpdateNotificationRulesPayload(MutationPayload):
     notification_rules: NotificationRules | None = strawberry.field(
         default=None, description="All rules as they are now. " + _REFUSED
     )
 
 
-@strawberry.type(description="Answer of markNotificationsRead.")
+@strawberry.type(description=answer_of("markNotificationsRead"))
 class MarkNotificationsReadPayload(MutationPayload):
     viewer: Viewer | None = strawberry.field(
         default=None, description="The viewer, with the number of unread notifications. " + _REFUSED
@@ -339,22 +340,22 @@ class SessionPayload(MutationPayload):
     user: User | None = strawberry.field(default=None, description="Who signed in. " + _REFUSED)
 
 
-@strawberry.type(description="Answer of signIn.")
+@strawberry.type(description=answer_of("signIn"))
 class SignInPayload(SessionPayload):
     pass
 
 
-@strawberry.type(description="Answer of refreshSession.")
+@strawberry.type(description=answer_of("refreshSession"))
 class RefreshSessionPayload(SessionPayload):
     pass
 
 
-@strawberry.type(description="Answer of signOut.")
+@strawberry.type(description=answer_of("signOut"))
 class SignOutPayload(MutationPayload):
     signed_out: bool = strawberry.field(default=False, description="Whether the sign-in has ended.")
 
 
-@strawberry.type(description="Answer of createApiKey.")
+@strawberry.type(description=answer_of("createApiKey"))
 class CreateApiKeyPayload(MutationPayload):
     api_key: ApiKey | None = strawberry.field(default=None, description="The new key. " + _REFUSED)
     secret: str | None = strawberry.field(
@@ -366,6 +367,6 @@ class CreateApiKeyPayload(MutationPayload):
     )
 
 
-@strawberry.type(description="Answer of revokeApiKey.")
+@strawberry.type(description=answer_of("revokeApiKey"))
 class RevokeApiKeyPayload(MutationPayload):
     api_key: ApiKey | None = strawberry.field(default=None, description="The key. " + _REFUSED)

@@ -6,6 +6,7 @@ from enum import Enum
 
 import strawberry
 
+from schema.payload_codes import answer_of
 from schema.payloads import MutationPayload
 from schema.payment_request import PaymentRequest
 from schema.scalars import value
@@ -54,7 +55,7 @@ class RunSandboxScenarioInput:
     seed: int = strawberry.field(default=0, description="The same seed gives the same sequence.")
 
 
-@strawberry.type(description="Answer of runSandboxScenario.")
+@strawberry.type(description=answer_of("runSandboxScenario"))
 class RunSandboxScenarioPayload(MutationPayload):
     payment_request: PaymentRequest | None = strawberry.field(
         default=None, description="The request before the webhooks arrive. Null: refused, see userErrors."

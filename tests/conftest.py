@@ -29,8 +29,10 @@ from models.database_url import postgres_arguments
 from services.accounts import credential_cache
 from services.core import configuration
 from tests import configured, equality, servers
+from tests.error_codes_seen import only_listed_codes
 from web.log_setup import OURS
 
+__all__ = ["only_listed_codes"]
 LOGGERS = ("", *OURS)
 
 

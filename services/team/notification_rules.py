@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from models import database
-from models.errors import Forbidden, Invalid
+from models.errors import Forbidden, Invalid, Refusals
 from models.ids import uuid7
 from models.tables import NotificationDigest, NotificationRule, User
 from services.core.permissions import Actor
@@ -55,11 +55,15 @@ async def update(actor: Actor, changes: Mapping[str, Any]) -> Rules:
     """
     if actor.user_id is None:
         raise Forbidden("Only a person has notifications.")
-    if changes.get("frequency", OFF) != OFF:
-        mailing.require()
-    quiet = changes.get("quiet")
-    if quiet is not None and (quiet[0] == quiet[1] or not all(0 <= minute < DAY_MINUTES for minute in quiet)):
-        raise Invalid("Quiet hours begin and end at different times of the day.", field="quietHours")
+    refusals = Refusals()
+    with refusals:
+        if changes.get("frequency", OFF) != OFF:
+            mailing.require()
+    with refusals:
+        quiet = changes.get("quiet")
+        if quiet is not None and (quiet[0] == quiet[1] or not all(0 <= minute < DAY_MINUTES for minute in quiet)):
+            raise Invalid("Quiet hours begin and end at different times of the day.", field="quietHours")
+    refusals.raise_any()
     async with change(actor.account_id, actor=actor.ref) as changed:
         await User.filter(id=actor.user_id).select_for_update(no_key=True).get()
         for topic, rule in changes.get("rules", {}).items():

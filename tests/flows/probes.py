@@ -5,6 +5,7 @@ It asserts nothing about responses; the tests do.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -117,23 +118,28 @@ def _leaves(path: str, given: GraphQLArgument | GraphQLInputField, inside: tuple
 
 def one_of_each(arguments: Mapping[str, GraphQLArgument]) -> list[set[str]]:
     """The paths of all leaves, once for each member of a @oneOf input."""
-    found = [set[str]()]
-    for name, argument in arguments.items():
-        found = [paths | more for paths in found for more in _one_of_each(name, argument)]
-    return found
+    chosen = {leaf.path: dict(_members(leaf.path, arguments)) for leaf in leaves(arguments)}
+    inputs = {where for members in chosen.values() for where in members}
+    options = [
+        [(where, member) for member in sorted({members[where] for members in chosen.values() if where in members})]
+        for where in sorted(inputs)
+    ]
+    return [
+        {path for path, members in chosen.items() if members.items() <= dict(choice).items()}
+        for choice in itertools.product(*options)
+    ]
 
 
-def _one_of_each(path: str, given: GraphQLArgument | GraphQLInputField) -> list[set[str]]:
-    named = get_named_type(given.type)
-    if not isinstance(named, GraphQLInputObjectType):
-        return [{path}]
-    members = [_one_of_each(f"{path}.{name}", inner) for name, inner in named.fields.items()]
-    if named.is_one_of:
-        return [paths for each in members for paths in each]
-    found = [set[str]()]
-    for each in members:
-        found = [paths | more for paths in found for more in each]
-    return found
+def _members(path: str, arguments: Mapping[str, GraphQLArgument]) -> Iterator[tuple[str, str]]:
+    # The @oneOf inputs on the way to a leaf, and their members.
+    fields: Any = arguments
+    names = path.split(".")
+    for n, name in enumerate(names[:-1]):
+        kind = get_named_type(fields[name].type)
+        assert isinstance(kind, GraphQLInputObjectType)
+        if kind.is_one_of:
+            yield ".".join(names[: n + 1]), names[n + 1]
+        fields = kind.fields
 
 
 def declared(arguments: Mapping[str, GraphQLArgument]) -> str:

@@ -131,6 +131,9 @@ LOOKED_UP = {
     "connectChannel.input.credentials.name": "INVALID",
 }
 BLANKS = (
+    "addNote.input.body",
+    "updateConversationTags.input.add",
+    "updateContactTags.input.add",
     "createApiKey.input.name",
     "createPaymentRequest.input.productName",
     "sendMessage.input.body",
@@ -401,6 +404,11 @@ BAD_AMOUNTS = [
 ANOTHER = {"processorId": None}  # beside the world's Stripe
 
 CASES = [
+    *of(
+        "recordLinkCopied",
+        ("paymentRequestId", request("paid"), "ALREADY_PAID"),
+        ("paymentRequestId", request("void"), "ALREADY_VOID"),
+    ),
     *of(
         "createPaymentRequest",
         *(
