@@ -292,6 +292,31 @@ async def test_fields_without_a_reader_are_left_to_the_stock_executor(
     assert planned == []
 
 
+HOT = {
+    "inbox": """query { conversations(first: 20) { totalCount eventCursor pageInfo { endCursor } edges { cursor node {
+      id preview unreadCount lastActivityAt contact { id name } assignee { id name } } } } }""",
+    "thread": """query($conversation: ID!) { conversation(id: $conversation) { thread(last: 20) { eventCursor edges { cursor
+      node { __typename id
+      ... on Message { direction body channelKind channel { id displayName } deliveryStatus attachments { id status reason url } }
+      ... on ActivityCard { kind text paymentRequest { id status updatedAt amount { formatted } } } } } } } }""",
+    "payments tab": """query($contact: ID!) { contact(id: $contact) { eventCursor paymentRequests(first: 20) {
+      totalCount eventCursor edges { cursor
+      node { id number status updatedAt processorKind processor { id displayName testMode } channelKind channel { id }
+        payments { id kind status processorKind } availableActions { action } } } } } }""",
+}
+
+
+@pytest.mark.parametrize("screen", HOT)
+async def test_what_inbox_screens_select_is_planned(
+    api: Api, ids: dict[str, list[str]], planned: list[str], screen: str
+) -> None:
+    of = "conversation" if screen == "thread" else "contact"
+    variables = {of: ids[of][0]} if f"${of}" in HOT[screen] else {}
+    result = await api.result(HOT[screen], variables)
+    assert result.errors is None
+    assert planned != []
+
+
 @pytest.mark.parametrize(
     "page", ["nodes { id number }", "pageInfo { endCursor } nodes { id number }", "edges { cursor }"]
 )
