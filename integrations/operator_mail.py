@@ -6,6 +6,7 @@ Source: RFC 5321, 5322, 3834 (Auto-Submitted); aiosmtplib.readthedocs.io (5.1).
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Final
 
 PORTS: Final[Mapping[str, int]] = {"starttls": 587, "tls": 465, "none": 25}
 TIMEOUT_S: Final = 20.0
+# Stricter than what accounts store: a library must not read another address in it.
+_MAILBOX: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +76,23 @@ async def send(server: MailServer, mail: Mail) -> None:
         raise MailUnavailable(type(error).__name__) from error
 
 
+def _mailbox(address: str) -> str:
+    local, _, domain = address.rpartition("@")
+    try:
+        mailbox = f"{local}@{domain.encode('idna').decode()}"
+    except UnicodeError as error:
+        raise MailRefused("no domain") from error
+    if _MAILBOX.fullmatch(mailbox) is None:
+        raise MailRefused("not a mailbox that every mail server takes")
+    return mailbox
+
+
 def composed(server: MailServer, mail: Mail) -> EmailMessage:
+    """Raises: MailRefused."""
     name, address = parseaddr(server.sender)
     message = EmailMessage(policy=policy.SMTP)
     message["From"] = formataddr((name or "Paythread", address))
-    message["To"] = mail.recipient
+    message["To"] = _mailbox(mail.recipient)
     message["Subject"] = " ".join(mail.subject.split())
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = make_msgid(domain=address.rpartition("@")[2])
