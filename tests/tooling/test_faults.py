@@ -14,6 +14,7 @@ KINDS = {
     "capture",
     "checkout",
     "refunds",
+    "lists",
     "log",
     "merging",
     "messages",
