@@ -7,7 +7,7 @@ from typing import Any
 
 import strawberry
 
-from models.errors import Invalid
+from models.errors import Invalid, Refusals
 from schema.scalars import Cursor, DigestFrequency, NotificationScope, NotificationTopic
 from services.team.notification_rules import Rule
 
@@ -37,7 +37,13 @@ class QuietHoursInput:
 
     def to_minutes(self) -> tuple[int, int]:
         """Raises: Invalid."""
-        return _minute(self.from_, "from"), _minute(self.until, "until")
+        refusals = Refusals()
+        with refusals:
+            begins = _minute(self.from_, "from")
+        with refusals:
+            ends = _minute(self.until, "until")
+        refusals.raise_any()
+        return begins, ends
 
 
 @strawberry.input(description="The viewer's rules; what is left out stays.")
@@ -57,12 +63,16 @@ class UpdateNotificationRulesInput:
         changes: dict[str, Any] = {
             "rules": {given.topic.name: Rule(given.scope.name, given.by_email) for given in self.rules}
         }
-        if len(changes["rules"]) < len(self.rules):
-            raise Invalid("Give each topic once.", field="rules")
+        refusals = Refusals()
+        with refusals:
+            if len(changes["rules"]) < len(self.rules):
+                raise Invalid("Give each topic once.", field="rules")
         if self.digest:
             changes["frequency"] = self.digest.name
-        if self.quiet_hours is not strawberry.UNSET:
-            changes["quiet"] = self.quiet_hours.to_minutes() if self.quiet_hours is not None else None
+        with refusals:
+            if self.quiet_hours is not strawberry.UNSET:
+                changes["quiet"] = self.quiet_hours.to_minutes() if self.quiet_hours is not None else None
+        refusals.raise_any()
         return changes
 
 

@@ -106,6 +106,7 @@ async def update(actor: Actor, id: UUID, *, name: str | None = None, read: Read 
     content: Content | None = None
     async with change(actor.account_id, actor=actor.ref, queue_on=[id]) as changed:
         refusals = Refusals()
+        view: SavedView | None = None
         with refusals:
             view = await _lock(actor, id)
         with refusals:
@@ -114,12 +115,13 @@ async def update(actor: Actor, id: UUID, *, name: str | None = None, read: Read 
             if read is not None:
                 content = read()
                 await _check_ids(actor.account_id, content.names)
+                if view is not None and _stored(content)["subject"] != view.subject:
+                    raise Invalid("A view keeps listing what it lists; create another one.", field="list")
         refusals.raise_any()
+        assert view is not None  # noqa: S101 (refused above)
         new: dict[str, Any] = {"name": kept_name} if kept_name is not None else {}
         if content is not None:
             new |= _stored(content)
-            if new["subject"] != view.subject:
-                raise Invalid("A view keeps listing what it lists; create another one.", field="list")
         new = {field: value for field, value in new.items() if getattr(view, field) != value}
         if new:
             view.update_from_dict(new)

@@ -161,6 +161,10 @@ HARMLESS = {
     "signOut.input.refreshToken": "signing out says nothing about a token that is no longer one",
     "signOut.input.everywhere": "yes or no",
     "followConversation.input.following": "yes or no",
+    **{
+        f"updateNotificationRules.input.{name}": "a closed set: any other word is refused by its type"
+        for name in ("digest", "rules.topic", "rules.scope", "rules.byEmail")
+    },
     "runSandboxScenario.input.scenario": "a closed set: any other word is refused by its type",
     "runSandboxScenario.input.seed": "any number is a story of its own",
     "configureProcessor.input.makeDefault": "yes or no",
@@ -816,6 +820,7 @@ JUDGED_BESIDE: dict[str, list[set[str]]] = {
         {"input.processorId", "input.credentials.stripe.secretKey"}
     ],  # both tell the mode
     "resolveMismatch.input.resolution": [{"input.paymentRequestId"}],
+    "updateView.input.list": [{"input.viewId"}],
     "connectChannel.input.kind": [{"input.provider"}],
     "connectChannel.input.allowedOrigins": [{"input.provider"}],
     "mergeContacts.input.addresses": [{"input.contactId"}, {"input.mergedContactId"}],
