@@ -42,6 +42,7 @@ GONE_FIELD: Final = re.compile(r"^(?:merged|deleted|removed)([A-Z]\w*)Id$")
 GONE_MARK: Final = "discardedAt"
 # An event with this field says where its edge belongs, in a list with an order of its own: no rule of the cache can.
 PLACED: Final = "afterCursor"
+AMOUNT: Final = ("amount", "currency")
 PATH_LENGTH: Final = 2
 # What passes by: a cache keeps the objects in it, not itself.
 PASSING: Final = frozenset({"Event", "MutationPayload"})
@@ -78,7 +79,8 @@ export interface EventShape {
 }
 export declare const shape: {
   possibleTypes: Record<string, string[]>;
-  values: string[];
+  /** With the fields that identify one; empty: its whole content. */
+  values: Record<string, string[]>;
   keyless: string[];
   lists: Record<string, string[]>;
   connections: Record<string, ListShape>;
@@ -96,7 +98,7 @@ def files(sdl: str) -> dict[Path, str]:
     schema = build_schema(sdl)
     shape = {
         "possibleTypes": possible_types(schema),
-        "values": sorted(value_types(schema)),
+        "values": {name: identity(schema.type_map[name]) for name in sorted(value_types(schema))},
         "keyless": sorted(name for name, kind in objects(schema).items() if "id" not in kind.fields),
         "lists": plain_lists(schema),
         "connections": connections(schema),
@@ -141,6 +143,11 @@ def value_types(schema: GraphQLSchema) -> Iterator[str]:
             continue
         if not _interfaces(kind) & PASSING:
             yield name
+
+
+def identity(kind: Any) -> list[str]:
+    """The fields that make an amount of money the same amount; empty: the whole content."""
+    return [*AMOUNT] if set(AMOUNT) <= kind.fields.keys() and any(field.args for field in kind.fields.values()) else []
 
 
 def is_edge(kind: object) -> bool:

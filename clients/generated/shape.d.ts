@@ -29,7 +29,8 @@ export interface EventShape {
 }
 export declare const shape: {
   possibleTypes: Record<string, string[]>;
-  values: string[];
+  /** With the fields that identify one; empty: its whole content. */
+  values: Record<string, string[]>;
   keyless: string[];
   lists: Record<string, string[]>;
   connections: Record<string, ListShape>;

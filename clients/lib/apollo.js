@@ -8,7 +8,7 @@ export function cacheOptions(own = {}) {
     const policies = {};
     const of = (type) => (policies[type] ??= { fields: {} });
     const fields = (type) => of(type).fields;
-    for (const type of shape.values)
+    for (const type of Object.keys(shape.values))
         of(type).merge = mergeValue;
     for (const [type, names] of Object.entries(shape.lists))
         for (const name of names)

@@ -29,4 +29,4 @@ export interface Store<Item> {
 /** Bring the lists in line with an event whose objects are in the store already. */
 export declare function applyEvent<Item>(store: Store<Item>, event: Item, variables: Record<string, unknown>): void;
 /** A value is what it contains, so two with different content are never mixed: the key of an object that has no id. */
-export declare function content(value: Record<string, unknown>): string;
+export declare function valueKey(type: string, value: Record<string, unknown>): string;

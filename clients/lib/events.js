@@ -122,7 +122,10 @@ function older(one, other) {
     return Date.parse(one) - Date.parse(other) < 0;
 }
 /** A value is what it contains, so two with different content are never mixed: the key of an object that has no id. */
-export function content(value) {
+export function valueKey(type, value) {
+    const parts = (shape.values[type] ?? []).map((field) => value[field]);
+    if (parts.length > 0 && parts.every((part) => part !== undefined))
+        return parts.join(" ");
     return JSON.stringify(value, (field, part) => {
         const id = field && typeof part === "object" && part !== null ? part.id : undefined;
         return id === undefined ? part : id;

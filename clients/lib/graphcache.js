@@ -4,7 +4,7 @@ import { cacheExchange } from "@urql/exchange-graphcache";
 import { pipe, tap } from "wonka";
 import { relayPagination } from "@urql/exchange-graphcache/extras";
 import { shape } from "../generated/shape.js";
-import { applyEvent, content } from "./events.js";
+import { applyEvent, valueKey } from "./events.js";
 /** `cacheExchange({ schema, ...cacheOptions() })`, for those who build the exchanges themselves; `schema` is introspection.json. */
 export function cacheOptions() {
     const keys = {};
@@ -13,8 +13,8 @@ export function cacheOptions() {
     const edges = new Set(Object.values(shape.connections).map((list) => list.edge));
     for (const type of shape.keyless)
         keys[type] = edges.has(type) ? edgeKey : () => null;
-    for (const type of shape.values)
-        keys[type] = content;
+    for (const type of Object.keys(shape.values))
+        keys[type] = (value) => valueKey(type, value);
     for (const list of Object.values(shape.connections))
         (resolvers[list.parent] ??= {})[list.field] = relayPagination();
     for (const feed of shape.feeds) {

@@ -1,14 +1,11 @@
 import relay from "relay-runtime";
 import { shape } from "../generated/shape.js";
-import { applyEvent, content } from "./events.js";
+import { applyEvent, valueKey } from "./events.js";
 import { authorized } from "./live.js";
-const values = new Set(shape.values);
 const HANDLE = /^__(.+)_connection(?:\((.*)\))?$/;
 /** `new Environment({ network, store, getDataID })`: an object without id is identified by its content. */
 export function getDataID(object, type) {
-    if (!values.has(type))
-        return object["id"];
-    return `${type}:${content(object)}`;
+    return type in shape.values ? `${type}:${valueKey(type, object)}` : object["id"];
 }
 /** Queries and mutations over HTTP, subscriptions over the live socket. */
 export function createNetwork({ url, token, live }) {

@@ -20,7 +20,7 @@ export function cacheOptions(own: TypePolicies = {}): {
   const policies: TypePolicies = {};
   const of = (type: string) => (policies[type] ??= { fields: {} });
   const fields = (type: string) => of(type).fields as Record<string, FieldPolicy<any>>;
-  for (const type of shape.values) of(type).merge = mergeValue;
+  for (const type of Object.keys(shape.values)) of(type).merge = mergeValue;
   for (const [type, names] of Object.entries(shape.lists)) for (const name of names) fields(type)[name] = { merge: false };
   for (const list of Object.values(shape.connections)) fields(list.parent)[list.field] = connection(list);
   for (const feed of shape.feeds) fields("Subscription")[feed] = { keyArgs: false, merge: mergeEvent };

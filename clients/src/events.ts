@@ -141,7 +141,9 @@ function older(one: string | undefined, other: string | undefined): boolean {
 }
 
 /** A value is what it contains, so two with different content are never mixed: the key of an object that has no id. */
-export function content(value: Record<string, unknown>): string {
+export function valueKey(type: string, value: Record<string, unknown>): string {
+  const parts = (shape.values[type] ?? []).map((field) => value[field]);
+  if (parts.length > 0 && parts.every((part) => part !== undefined)) return parts.join(" ");
   return JSON.stringify(value, (field, part: unknown) => {
     const id = field && typeof part === "object" && part !== null ? (part as { id?: unknown }).id : undefined;
     return id === undefined ? part : id;

@@ -5,7 +5,7 @@ import { pipe, tap } from "wonka";
 import type { Cache, CacheExchangeOpts, DataFields, FieldInfo, KeyGenerator, UpdateResolver } from "@urql/exchange-graphcache";
 import { relayPagination } from "@urql/exchange-graphcache/extras";
 import { shape, type ListShape } from "../generated/shape.js";
-import { applyEvent, content, type List, type Store } from "./events.js";
+import { applyEvent, valueKey, type List, type Store } from "./events.js";
 import type { Live } from "./live.js";
 
 type Fields = Record<string, unknown>;
@@ -18,7 +18,7 @@ export function cacheOptions(): Pick<CacheExchangeOpts, "keys" | "resolvers" | "
   const updates: Record<string, Record<string, UpdateResolver>> = { Subscription: {} };
   const edges = new Set(Object.values(shape.connections).map((list) => list.edge));
   for (const type of shape.keyless) keys[type] = edges.has(type) ? edgeKey : () => null;
-  for (const type of shape.values) keys[type] = content;
+  for (const type of Object.keys(shape.values)) keys[type] = (value) => valueKey(type, value as Fields);
   for (const list of Object.values(shape.connections)) (resolvers[list.parent] ??= {})[list.field] = relayPagination();
   for (const feed of shape.feeds) {
     updates["Subscription"]![feed] = (result, args, cache, info) => {

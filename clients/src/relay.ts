@@ -2,19 +2,17 @@
 import type { Environment, FetchFunction, RecordProxy, RecordSourceSelectorProxy, SubscribeFunction } from "relay-runtime";
 import relay from "relay-runtime";
 import { shape, type ListShape } from "../generated/shape.js";
-import { applyEvent, content, type List, type Store } from "./events.js";
+import { applyEvent, valueKey, type List, type Store } from "./events.js";
 import { authorized, type Live, type LiveOptions } from "./live.js";
 
 type Item = RecordProxy;
 type Source = RecordSourceSelectorProxy;
 
-const values = new Set(shape.values);
 const HANDLE = /^__(.+)_connection(?:\((.*)\))?$/;
 
 /** `new Environment({ network, store, getDataID })`: an object without id is identified by its content. */
 export function getDataID(object: Record<string, unknown>, type: string): string {
-  if (!values.has(type)) return object["id"] as string;
-  return `${type}:${content(object)}`;
+  return type in shape.values ? `${type}:${valueKey(type, object)}` : (object["id"] as string);
 }
 
 /** Queries and mutations over HTTP, subscriptions over the live socket. */

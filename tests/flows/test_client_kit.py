@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -81,6 +82,11 @@ def empty_project(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture(scope="module")
+def project(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_project(tarball, tmp_path_factory.mktemp("project"))
+
+
 def tsc(folder: Path, *options: str) -> None:
     run(["node", str(INSTALLED / "node_modules" / "typescript" / "bin" / "tsc"), *options], folder)
 
@@ -131,12 +137,38 @@ def test_the_socket_stays_small_and_imports_nothing() -> None:
     assert b"import" not in code
 
 
+def test_its_types_fit_those_of_the_libraries(project: Path) -> None:
+    shutil.copy(INSTALLED / "kit" / "libraries.mts", project)
+    options = ["--strict", "--noEmit", "--skipLibCheck", "--module", "nodenext", "--lib", "es2022,dom"]
+    tsc(project, *options, "libraries.mts")
+
+
+async def test_the_socket_and_the_cache_rules_alone(project: Path, sqlite_template: Path, tmp_path: Path) -> None:
+    """Node's own test runner; the socket also against a server."""
+    for name in ("live", "cache"):
+        shutil.copy(INSTALLED / "kit" / f"{name}.test.mjs", project)
+    url = f"sqlite:///{shutil.copyfile(sqlite_template, tmp_path / 'kit.db')}"
+    async with open_database(url), harness.in_process(url, "memory://") as product:
+        team = await new_team(product)
+        create = {"query": d.CREATE_CONTACT, "variables": {"input": {"name": "Maria"}}}
+        real = json.dumps({"url": f"{product.base_url}/graphql", "token": team.agent, "create": create})
+        tests = await asyncio.create_subprocess_exec(
+            *("node", "--conditions=development", "--test", "live.test.mjs", "cache.test.mjs"),
+            cwd=project,
+            env={**os.environ, "REAL": real, "NODE_ENV": "development"},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            output = (await asyncio.wait_for(tests.communicate(), 60))[0].decode()
+        finally:
+            if tests.returncode is None:
+                tests.terminate()  # Node ends the processes of its test files, too
+                await tests.wait()
+    assert tests.returncode == 0, output
+    assert re.search(r"^# skipped 0$", output, re.MULTILINE), output
+
+
 # ---------------------------------------------------------------------------------------------------------- the screens
-@pytest.fixture(scope="module")
-def project(tarball: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_project(tarball, tmp_path_factory.mktemp("project"))
-
-
 def thread(shown: Shown) -> list[Any]:
     return [edge["node"] for edge in shown["thread"]["conversation"]["thread"]["edges"]]
 
