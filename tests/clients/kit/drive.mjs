@@ -42,7 +42,7 @@ async function ask(query, input) {
   const response = await plainFetch(given.url, { method: "POST", headers, body: JSON.stringify({ query, variables: { input } }) });
   const { data, errors } = await response.json();
   const [payload] = Object.values(data ?? {});
-  if (!payload?.accessToken) throw new Error(JSON.stringify(errors ?? payload));
+  if (!payload?.accessToken) throw Object.assign(new Error(JSON.stringify(errors ?? payload)), { refused: payload !== undefined });
   return payload;
 }
 const session = {
@@ -53,6 +53,11 @@ const session = {
       refreshToken: tokens.refreshToken,
     })
       .then((payload) => ((tokens = payload), session.renewals++))
+      .catch((error) => {
+        if (!error.refused) throw error;
+        // A cut took the answer of the last renewal, and a refresh token works once: the person signs in again.
+        return session.start();
+      })
       .finally(() => (renewing = undefined));
     return renewing;
   },
