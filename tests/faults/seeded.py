@@ -36,6 +36,8 @@ def _fault(kind: str, name: str, path: str, old: str, new: str, *tests: str, pos
 RECORDER: Final = "tests/services/payments/test_recorder.py"
 LIST_PAGES: Final = "tests/schema/test_list_pages.py"
 NOTES: Final = "tests/services/team/test_notes.py"
+ERROR_FACTS: Final = "tests/schema/test_error_facts.py"
+RECIPIENTS: Final = "tests/services/payments/test_request_recipients.py"
 LEDGER: Final = "tests/models/test_ledger.py"
 MISMATCHES: Final = "tests/services/payments/test_mismatches.py"
 EVENTS: Final = "tests/services/payments/test_processor_webhooks.py"
@@ -1602,5 +1604,34 @@ FAULTS: Final = (
         '{"requested": requested, "limit"',
         '{"requested": 10_000, "limit"',
         "tests/transport/test_http.py",
+    ),
+    _fault(
+        "messages",
+        "conflict-without-its-object-fails",
+        "schema/user_errors.py",
+        "            if current is not None:\n                return ConflictError",
+        "            if id:\n                return ConflictError",
+        f"{ERROR_FACTS}::test_a_conflict_over_an_object_that_is_gone_is_a_plain_error",
+    ),
+    _fault(
+        "messages",
+        "first-wrong-item-only",
+        "services/messaging/contacts.py",
+        """        with refusals:
+            address = normalise(kind, typed, region, field=(*at, "address"))
+            found[kind]""",
+        """        if not refusals:
+            address = normalise(kind, typed, region, field=(*at, "address"))
+            found[kind]""",
+        f"{ERROR_FACTS}::test_each_wrong_item_of_a_list_is_named_by_its_place",
+    ),
+    _fault(
+        "money",
+        "concurrent-new-contact-is-a-bug",
+        "services/payments/request_recipients.py",
+        "            await contacts.refuse_taken(actor.account_id, to.new)\n        raise",
+        "            pass\n        raise",
+        f"{RECIPIENTS}::test_of_two_calls_for_one_address_one_creates_both_and_the_other_nothing",
+        postgres=True,
     ),
 )
