@@ -34,6 +34,7 @@ def _fault(kind: str, name: str, path: str, old: str, new: str, *tests: str, pos
 
 
 RECORDER: Final = "tests/services/payments/test_recorder.py"
+LIVE_STEPS: Final = "tests/services/lists/test_live_steps.py"
 LIST_PAGES: Final = "tests/schema/test_list_pages.py"
 NOTES: Final = "tests/services/team/test_notes.py"
 ERROR_FACTS: Final = "tests/schema/test_error_facts.py"
@@ -1633,5 +1634,45 @@ FAULTS: Final = (
         "            pass\n        raise",
         f"{RECIPIENTS}::test_of_two_calls_for_one_address_one_creates_both_and_the_other_nothing",
         postgres=True,
+    ),
+    _fault(
+        "views",
+        "cut-inside-an-entry-loses-items",
+        "services/lists/live_list.py",
+        "self.advance(entry_seq if is_last else entry_seq - 1)",
+        "self.advance(entry_seq)",
+        LIVE_STEPS,
+    ),
+    _fault(
+        "views",
+        "change-while-a-list-is-read-lost",
+        "services/lists/live.py",
+        "                touches.add(live.missed)\n",
+        "",
+        LIVE_STEPS,
+    ),
+    _fault(
+        "views",
+        "resume-from-a-list-that-lags",
+        "services/lists/watching.py",
+        "        await started.list.reached(head)\n",
+        "",
+        LIVE_STEPS,
+    ),
+    _fault(
+        "views",
+        "own-view-shared-by-its-feed",
+        "resolvers/view_feed.py",
+        "    return (found.owner_user_id,) if found is not None else None\n",
+        "    return ()\n",
+        "tests/flows/test_live_views.py",
+    ),
+    _fault(
+        "views",
+        "own-view-for-everyone",
+        "services/lists/views.py",
+        "return view.owner_user_id is None or view.owner_user_id == owner_of(actor)",
+        "return True",
+        "tests/services/lists/test_views.py",
     ),
 )

@@ -19,6 +19,7 @@ KINDS = {
     "merging",
     "messages",
     "security",
+    "views",
     "team",
 }
 
