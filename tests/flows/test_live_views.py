@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.flows import documents as d
-from tests.flows import probes
+from tests.flows import harness, probes
 from tests.flows.conftest import Team, opened
 from tests.flows.harness import Feed, GraphQLFailed
 from tests.flows.test_sharing import colleague, me
@@ -246,3 +246,27 @@ async def test_a_lowered_role_closes_the_feed_and_the_own_view_with_it(team: Tea
             await feed.next(within=6)
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 4403
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_a_feed_goes_on_at_another_server_process(team: Team, database: str, events_url: str) -> None:
+    maria = await team.contact()
+    id = await create(team, UNPAID)
+    screen = Screen(await read(team, id))
+    async with harness.process(database, events_url, RUN_JOBS="false") as (other, _):
+        async with team.product.subscribe(EVENTS, {"id": id, "after": screen.cursor}) as feed:
+            await opened(feed)
+            first = await team.request(maria)
+            await screen.follow(feed, until="ViewItemEntered")
+        # While no one listens, the one process changes what the other shows next.
+        second = await team.request(maria)
+        await team.product.ok(d.VOID, {"paymentRequestId": first["id"], "confirmPartiallyPaid": True}, token=team.agent)
+        async with other.subscribe(EVENTS, {"id": id, "after": screen.cursor}, token=team.agent) as feed:
+            await opened(feed)
+            await screen.follow(feed, until="ViewChanged")
+            assert [edge["node"]["id"] for edge in screen.edges] == [second["id"]]
+            third = await team.request(maria)
+            await screen.follow(feed, until="ViewItemEntered")
+            assert [edge["node"]["id"] for edge in screen.edges] == [third["id"], second["id"]]
+            await screen.settled(team, feed, id)

@@ -14,7 +14,6 @@ KINDS = {
     "capture",
     "checkout",
     "refunds",
-    "lists",
     "log",
     "merging",
     "messages",
