@@ -15,7 +15,7 @@ export async function start({ url, token }) {
     link: ApolloLink.split(
       ({ operationType }) => operationType === "subscription",
       liveLink(live),
-      new HttpLink({ uri: url, fetch: authorized(token) }),
+      new HttpLink({ uri: url, fetch: authorized(token, live) }),
     ),
   });
   const { data } = await client.query({ query: gql(screens.inbox) });

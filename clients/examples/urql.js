@@ -8,7 +8,7 @@ export async function start({ url, token, schema }) {
   const live = createLive({ url: url.replace(/^http/, "ws"), token });
   const client = new Client({
     url,
-    fetch: authorized(token),
+    fetch: authorized(token, live),
     preferGetMethod: false,
     exchanges: [liveCache({ live, schema }), fetchExchange],
   });

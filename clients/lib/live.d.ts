@@ -42,6 +42,8 @@ export type Resynced = string | void | Promise<string | void>;
 export interface Live {
     /** As of the options; a library's adapter may set it. */
     resync: ((event: LiveEvent) => Resynced) | undefined;
+    /** How many events have arrived. */
+    readonly events: number;
     /** Follow a subscription until the returned function is called. Declare `$after`, and select `cursor` in each event. */
     subscribe<Data = any>(request: LiveRequest, sink: LiveSink<Data>): () => void;
     /** Complete all subscriptions and close the socket. */
@@ -53,5 +55,8 @@ export declare class LiveClosed extends Error {
     constructor(code: number, reason: string);
 }
 export declare function createLive(options: LiveOptions): Live;
-/** fetch with the access token. A token that is refused is replaced, once. */
-export declare function authorized(token: LiveOptions["token"], send?: typeof fetch): typeof fetch;
+/**
+ * fetch with the access token. A token that is refused is replaced, once. With `live`, a query during which events arrived is
+ * repeated (twice at most): its answer may be older than what they wrote into the cache.
+ */
+export declare function authorized(token: LiveOptions["token"], live?: Live, send?: typeof fetch): typeof fetch;

@@ -21,6 +21,7 @@ const ANSWER_MS = 8_000;
 const SPREAD_MS = 2_000;
 const IDLE_MS = 500;
 const KEPT_CURSORS = 1_000;
+const MAX_REPEATS = 2;
 export function createLive(options) {
     const maxWait = options.maxWait ?? 10_000;
     const feeds = new Map();
@@ -32,6 +33,7 @@ export function createLive(options) {
     let refusals = 0;
     let closed = false;
     let ids = 0;
+    let events = 0;
     let retry;
     let idle;
     let answer;
@@ -115,6 +117,7 @@ export function createLive(options) {
                 feed.seen.add(event.cursor);
                 if (feed.seen.size > KEPT_CURSORS)
                     feed.seen.delete(feed.seen.values().next().value);
+                events++;
             }
         }
         feed.sink.next(result);
@@ -226,6 +229,9 @@ export function createLive(options) {
     globalThis.addEventListener?.("offline", probe);
     const live = {
         resync: options.resync?.bind(options),
+        get events() {
+            return events;
+        },
         subscribe(request, sink) {
             const resumes = /\$after\b/.test(request.query);
             const after = request.variables?.["after"];
@@ -261,15 +267,26 @@ export function createLive(options) {
     };
     return live;
 }
-/** fetch with the access token. A token that is refused is replaced, once. */
-export function authorized(token, send = fetch) {
+/**
+ * fetch with the access token. A token that is refused is replaced, once. With `live`, a query during which events arrived is
+ * repeated (twice at most): its answer may be older than what they wrote into the cache.
+ */
+export function authorized(token, live, send = fetch) {
     return async (input, init) => {
         const attempt = async (refused) => {
             const headers = new Headers(init?.headers);
             headers.set("authorization", `Bearer ${await token(refused)}`);
             return send(input, { ...init, headers });
         };
-        const response = await attempt(false);
-        return response.status === 401 ? attempt(true) : response;
+        const repeatable = live && !/\bmutation\b/.test(String(init?.body));
+        for (let repeats = 0;; repeats++) {
+            const before = live?.events;
+            let response = await attempt(false);
+            if (response.status === 401)
+                response = await attempt(true);
+            if (!repeatable || live.events === before || repeats === MAX_REPEATS || !response.ok)
+                return response;
+            await response.body?.cancel();
+        }
     };
 }

@@ -9,7 +9,7 @@ export function getDataID(object, type) {
 }
 /** Queries and mutations over HTTP, subscriptions over the live socket. */
 export function createNetwork({ url, token, live }) {
-    const send = authorized(token);
+    const send = authorized(token, live);
     const overHttp = async ({ text, name }, variables) => {
         const body = JSON.stringify({ query: text, operationName: name, variables });
         const response = await send(url, { method: "POST", headers: { "content-type": "application/json" }, body });

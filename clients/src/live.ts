@@ -41,6 +41,8 @@ export type Resynced = string | void | Promise<string | void>;
 export interface Live {
   /** As of the options; a library's adapter may set it. */
   resync: ((event: LiveEvent) => Resynced) | undefined;
+  /** How many events have arrived. */
+  readonly events: number;
   /** Follow a subscription until the returned function is called. Declare `$after`, and select `cursor` in each event. */
   subscribe<Data = any>(request: LiveRequest, sink: LiveSink<Data>): () => void;
   /** Complete all subscriptions and close the socket. */
@@ -84,6 +86,7 @@ const ANSWER_MS = 8_000;
 const SPREAD_MS = 2_000;
 const IDLE_MS = 500;
 const KEPT_CURSORS = 1_000;
+const MAX_REPEATS = 2;
 
 export function createLive(options: LiveOptions): Live {
   const maxWait = options.maxWait ?? 10_000;
@@ -96,6 +99,7 @@ export function createLive(options: LiveOptions): Live {
   let refusals = 0;
   let closed = false;
   let ids = 0;
+  let events = 0;
   let retry: Timer;
   let idle: Timer;
   let answer: Timer;
@@ -169,6 +173,7 @@ export function createLive(options: LiveOptions): Live {
         if (feed.seen.has(event.cursor)) return;
         feed.seen.add(event.cursor);
         if (feed.seen.size > KEPT_CURSORS) feed.seen.delete(feed.seen.values().next().value!);
+        events++;
       }
     }
     feed.sink.next(result);
@@ -277,6 +282,9 @@ export function createLive(options: LiveOptions): Live {
 
   const live: Live = {
     resync: options.resync?.bind(options),
+    get events() {
+      return events;
+    },
     subscribe(request, sink) {
       const resumes = /\$after\b/.test(request.query);
       const after = request.variables?.["after"];
@@ -309,15 +317,24 @@ export function createLive(options: LiveOptions): Live {
   return live;
 }
 
-/** fetch with the access token. A token that is refused is replaced, once. */
-export function authorized(token: LiveOptions["token"], send: typeof fetch = fetch): typeof fetch {
+/**
+ * fetch with the access token. A token that is refused is replaced, once. With `live`, a query during which events arrived is
+ * repeated (twice at most): its answer may be older than what they wrote into the cache.
+ */
+export function authorized(token: LiveOptions["token"], live?: Live, send: typeof fetch = fetch): typeof fetch {
   return async (input, init) => {
     const attempt = async (refused: boolean) => {
       const headers = new Headers(init?.headers);
       headers.set("authorization", `Bearer ${await token(refused)}`);
       return send(input, { ...init, headers });
     };
-    const response = await attempt(false);
-    return response.status === 401 ? attempt(true) : response;
+    const repeatable = live && !/\bmutation\b/.test(String(init?.body));
+    for (let repeats = 0; ; repeats++) {
+      const before = live?.events;
+      let response = await attempt(false);
+      if (response.status === 401) response = await attempt(true);
+      if (!repeatable || live.events === before || repeats === MAX_REPEATS || !response.ok) return response;
+      await response.body?.cancel();
+    }
   };
 }

@@ -17,7 +17,7 @@ export function getDataID(object: Record<string, unknown>, type: string): string
 
 /** Queries and mutations over HTTP, subscriptions over the live socket. */
 export function createNetwork({ url, token, live }: { url: string; token: LiveOptions["token"]; live: Live }) {
-  const send = authorized(token);
+  const send = authorized(token, live);
   const overHttp: FetchFunction = async ({ text, name }, variables) => {
     const body = JSON.stringify({ query: text, operationName: name, variables });
     const response = await send(url, { method: "POST", headers: { "content-type": "application/json" }, body });

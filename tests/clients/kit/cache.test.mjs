@@ -5,6 +5,7 @@ import { beforeEach, mock, test } from "node:test";
 import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, gql } from "@apollo/client";
 import { Client, fetchExchange, subscriptionExchange } from "@urql/core";
 import { cacheExchange } from "@urql/exchange-graphcache";
+import { authorized } from "paythread-client";
 import * as apollo from "paythread-client/apollo";
 import * as graphcache from "paythread-client/graphcache";
 import { getDataID } from "paythread-client/relay";
@@ -27,9 +28,11 @@ let sink;
 beforeEach(() => {
   amount = "10.00";
   reads = 0;
+  send = fetched;
+  live.events = 0;
   mock.restoreAll();
 });
-const live = { subscribe: (_, given) => ((sink = given), () => {}) };
+const live = { events: 0, subscribe: (_, given) => ((sink = given), () => {}) };
 const screen = () => ({ paymentRequest: request(money(amount, { formatted: `$${amount}` })) });
 const page = (...ids) => ({
   __typename: "ThreadConnection",
@@ -52,8 +55,9 @@ const added = (id) => {
   sink.next({ data: { conversationEvents: { __typename: "ThreadItemAdded", cursor: "c", edge } } });
 };
 
+let send = fetched;
 const withApollo = (cache) => {
-  const link = ApolloLink.split(({ operationType }) => operationType === "subscription", apollo.liveLink(live), new HttpLink({ uri: "http://x", fetch: fetched }));
+  const link = ApolloLink.split(({ operationType }) => operationType === "subscription", apollo.liveLink(live), new HttpLink({ uri: "http://x", fetch: (...call) => send(...call) }));
   const client = new ApolloClient({ cache, link });
   return {
     follow: (feed) => client.subscribe({ query: gql(feed) }).subscribe(() => {}),
@@ -65,7 +69,7 @@ const withApollo = (cache) => {
   };
 };
 const withUrql = (exchange) => {
-  const client = new Client({ url: "http://x", fetch: fetched, preferGetMethod: false, exchanges: [exchange, fetchExchange] });
+  const client = new Client({ url: "http://x", fetch: (...call) => send(...call), preferGetMethod: false, exchanges: [exchange, fetchExchange] });
   return {
     follow: (feed) => client.subscription(feed, {}).subscribe(() => {}),
     watch(query, variables, show) {
@@ -95,6 +99,32 @@ for (const [name, make] of Object.entries(libraries)) {
     assert.equal(reads, 2);
     assert.deepEqual(new Set(shown.map(String)), new Set(["10.00,$10.00", "12.00,$12.00"]));
     assert.equal(String(shown.at(-1)), "12.00,$12.00");
+  });
+
+  test(`${name}: an answer that an event overtook is not shown`, async () => {
+    const client = make();
+    const shown = [];
+    let answer;
+    const slow = async (...call) => {
+      const response = await fetched(...call);
+      if (reads === 2) await new Promise((done) => (answer = done));
+      return response;
+    };
+    send = authorized(() => "token", live, slow);
+    client.follow(FEED);
+    client.watch(SCREEN, { id: "pr_1" }, ({ paymentRequest }) => shown.push(paymentRequest.amount.formatted));
+    await settle();
+    amount = "12.00";
+    event(money("12.00"));
+    await settle();
+    amount = "13.00";
+    live.events += 1;
+    event(money("13.00"));
+    await settle();
+    answer();
+    await settle();
+    await settle();
+    assert.deepEqual([shown.at(-1), shown.includes("$12.00")], ["$13.00", false]);
   });
 
   test(`${name}: older pages and new items make one list, in order and once`, async () => {
