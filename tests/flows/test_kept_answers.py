@@ -17,6 +17,7 @@ from resolvers.transport.answers import Answers
 from resolvers.transport.executor import NotPlanned
 from resolvers.transport.quick import QuickAnswers
 from services.accounts import authentication, users
+from tests.flows import harness
 from tests.flows.conftest import Team, new_team
 from tests.flows.harness import GraphQLFailed, key
 
@@ -83,6 +84,18 @@ async def test_a_kept_answer_shows_its_cost_where_it_is_asked_for(team: Team, hi
     cost = shown.pop("extensions")["cost"]
     assert (shown, cost["limit"]) == (plain[-1], 10_000)
     assert 0 < cost["requested"] < 10_000
+
+
+@pytest.mark.parametrize(("environment", "shown"), [("development", True), ("test", False)])
+async def test_in_development_every_answer_shows_its_cost(
+    database: str, events_url: str, environment: str, *, shown: bool
+) -> None:
+    async with harness.in_process(database, events_url, ENVIRONMENT=environment, RUN_JOBS="false") as product:
+        team = await new_team(product)
+        for query in ("{ viewer { name } }", "{ conversations(first: 1) { nodes { id } } }"):
+            for _ in range(3):
+                answer = await product.raw(query, token=team.agent)
+                assert ("cost" in answer.get("extensions", {})) is shown
 
 
 async def test_no_viewer_gets_what_was_kept_for_another(team: Team, hits: list[bool]) -> None:
