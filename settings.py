@@ -117,8 +117,8 @@ class Settings(BaseSettings):
     )
     limits_url: str = Field(
         default="",
-        description="`redis://…` that counts the limits of sign-in and web chat for all processes. Default: EVENTS_URL if it is"
-        " Redis, else each process counts alone.",
+        description="`redis://…` that counts the limits of sign-in, emailed links and web chat for all processes. Default: EVENTS_URL if"
+        " it is Redis, else each process counts alone.",
     )
     login_limit: str = Field(
         default="5/minute",
