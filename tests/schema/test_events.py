@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, get_args
 
 import pytest
@@ -72,7 +73,8 @@ async def test_a_first_request_in_a_currency_updates_the_contacts_totals(team: T
                 currency=currency,
                 idempotency_key=f"key-number-{number}",
             )
-        seen = [(await event(stream))["__typename"] for _ in range(5)]
+        async with asyncio.timeout(5):
+            seen = [(await event(stream))["__typename"] for _ in range(5)]
     assert seen == ["PaymentRequestUpdated", "ContactUpdated"] + ["PaymentRequestUpdated"] * 2 + ["ContactUpdated"]
 
 
