@@ -86,7 +86,11 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 def _team_graphql(settings: Settings) -> GraphQLView:
     def get_context(request: Request | WebSocket, connection_params: dict[str, Any] | None) -> Any:
-        return new_context(**_request_values(request), user_agent=request.headers.get("user-agent", ""))
+        return new_context(
+            **_request_values(request),
+            user_agent=request.headers.get("user-agent", ""),
+            accept_language=request.headers.get("accept-language", ""),
+        )
 
     return get_view(
         build_schema(

@@ -23,6 +23,11 @@ class Refusal(Exception):
         super().__init__(self.message)
 
     @property
+    def says_no_more(self) -> bool:
+        """Whether the message is the class's own."""
+        return self.message == (self.__doc__ or "").strip()
+
+    @property
     def all(self) -> list[Refusal]:
         first: dict[tuple[str, ...] | None, Refusal] = {}
         for refusal in (self, *self.others):
@@ -109,6 +114,13 @@ class TooLong(Refusal):
     """This text is too long."""
 
     code = "TOO_LONG"
+    limit: int | None = None  # characters, if that is what the message says
+
+    @classmethod
+    def beyond(cls, limit: int, *, field: str | tuple[str, ...]) -> TooLong:
+        refusal = cls(f"At most {limit} characters.", field=field)
+        refusal.limit = limit
+        return refusal
 
 
 class Invalid(Refusal):

@@ -15,6 +15,7 @@ from schema import user_errors
 from schema.account import ApiKey, ConversationChannel, Processor
 from schema.context import Context
 from schema.events import ResyncRequired
+from schema.messages import language_of
 from schema.notification import Notification
 from schema.payment import Payment
 from schema.scalars import SCALARS
@@ -84,6 +85,7 @@ def new_context(
     client_address: str = "",
     request_id: str = "",
     user_agent: str = "",
+    accept_language: str = "",
 ) -> Context:
     return Context(
         make_reads=Access,
@@ -92,4 +94,5 @@ def new_context(
         client_address=client_address,
         request_id=request_id,
         user_agent=user_agent,
+        language=language_of(accept_language),
     )

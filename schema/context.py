@@ -10,6 +10,7 @@ import strawberry
 
 from models import tables
 from models.event_log import Cursor as EventCursor
+from schema import messages
 from schema.connections import Page, Slice
 from schema.failures import unauthenticated
 from schema.scalars import Cursor, Node
@@ -114,6 +115,7 @@ class Context:
         "event_position",
         "feed_is_over",
         "hub",
+        "language",
         "make_reads",
         "planned_s",
         "request_id",
@@ -130,6 +132,7 @@ class Context:
         client_address: str = "",
         request_id: str = "",
         user_agent: str = "",
+        language: str = messages.DEFAULT,
     ) -> None:
         self.make_reads = make_reads
         self.viewer = viewer
@@ -137,6 +140,7 @@ class Context:
         self.client_address = client_address
         self.request_id = request_id
         self.user_agent = user_agent
+        self.language = language  # of messages
         self.connection_params: dict[str, Any] | None = None
         self.event_position: EventCursor | None = None
         self.event_number: int | None = None  # where a feed counts its events otherwise
@@ -171,6 +175,7 @@ class Context:
             client_address=self.client_address,
             request_id=self.request_id,
             user_agent=self.user_agent,
+            language=self.language,
         )
         copy.connection_params = self.connection_params
         copy.event_position = copy._position = self.event_position

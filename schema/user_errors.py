@@ -13,6 +13,7 @@ from schema.account import SendingHelp
 from schema.context import Info
 from schema.describe import field as described
 from schema.error_codes import UserErrorCode
+from schema.messages import message_of
 from schema.scalars import Money, Node, money
 
 
@@ -24,7 +25,12 @@ from schema.scalars import Money, Node, money
 )
 class UserError:
     code: UserErrorCode = strawberry.field(description="The stable code for programs.")
-    message: str = strawberry.field(description="A message for people, in English.")
+    message: str = strawberry.field(
+        description=(
+            "A message for people, in the language that Accept-Language prefers of English, German, Spanish and French; in"
+            " English where there is no translation."
+        )
+    )
     field: list[str] | None = strawberry.field(
         description=(
             'Path in the input, e.g. ["input", "amount", "currency"]; an item of a list by its place from 0, e.g.'
@@ -108,7 +114,7 @@ async def user_errors(info: Info, refusal: errors.Refusal | None) -> list[UserEr
 async def _user_error(info: Info, refusal: errors.Refusal) -> UserError:
     shown: dict[str, Any] = {
         "code": UserErrorCode[refusal.code],
-        "message": refusal.message,
+        "message": message_of(refusal, info.context.language),
         "field": ["input", *refusal.field] if refusal.field is not None else None,
     }
     match refusal:

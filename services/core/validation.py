@@ -36,7 +36,7 @@ def optional(value: str | None, *, limit: int, field: Field, lines: bool = False
     if not (lines or message) and ("\n" in text or "\r" in text):
         raise Invalid("This text must be one line.", field=field)
     if len(text) > limit:
-        raise TooLong(f"At most {limit} characters.", field=field)
+        raise TooLong.beyond(limit, field=field)
     return text or None
 
 
