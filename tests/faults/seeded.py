@@ -1176,6 +1176,14 @@ FAULTS: Final = (
     ),
     _fault(
         "security",
+        "only-the-first-conversations-freed",
+        "services/team/assignments.py",
+        "    while await _free_some(job.account_id, user_id):",
+        "    if await _free_some(job.account_id, user_id):",
+        "tests/services/team/test_assignments.py",
+    ),
+    _fault(
+        "security",
         "session-of-another-user-ended",
         "services/accounts/sessions.py",
         "if not await RefreshToken.exists(user_id=actor.user_id, family_id=id):",
