@@ -18,6 +18,7 @@ KINDS = {
     "merging",
     "messages",
     "security",
+    "lists",
     "views",
     "team",
 }
