@@ -100,7 +100,9 @@ export function createLive(options) {
         if (message.type === "complete" && end(feed))
             feed.sink.complete();
     }
-    function start({ id, request, resumes, after }) {
+    function start(feed) {
+        const { id, request, resumes, after } = feed;
+        feed.before = { cursors: new Set(feed.seen), cursor: after, newest: new Set(feed.newest.map((one) => JSON.stringify(one))) };
         const variables = resumes ? { ...request.variables, after } : request.variables;
         send({ type: "subscribe", id, payload: { ...request, variables } });
     }
@@ -110,17 +112,23 @@ export function createLive(options) {
         if (feed.resumes && event?.__typename === "ResyncRequired" && live.resync)
             return resync(feed, event);
         if (feed.resumes && event?.cursor) {
-            feed.after = event.cursor;
             if (event.__typename !== "Subscribed") {
-                if (feed.seen.has(event.cursor))
+                if (isRepeated(feed, event, event.cursor))
                     return;
+                feed.newest = feed.after === event.cursor ? [...feed.newest, event] : [event];
                 feed.seen.add(event.cursor);
                 if (feed.seen.size > KEPT_CURSORS)
                     feed.seen.delete(feed.seen.values().next().value);
                 events++;
             }
+            feed.after = event.cursor;
         }
         feed.sink.next(result);
+    }
+    function isRepeated({ before }, event, cursor) {
+        if (!before.cursors.has(cursor))
+            return false;
+        return cursor !== before.cursor || before.newest.has(JSON.stringify(event));
     }
     function failed(feed, errors) {
         if (PASSING.includes(errors[0]?.extensions?.code ?? "")) {
@@ -145,6 +153,7 @@ export function createLive(options) {
     }
     function resync(feed, event) {
         feed.seen.clear();
+        feed.newest = [];
         // Feeds of one account share its log: one new load serves all of them.
         reloading ??= reload(event).finally(() => (reloading = undefined));
         hold(feed, reloading.then((cursor) => (feed.after = cursor)));
@@ -235,7 +244,8 @@ export function createLive(options) {
         subscribe(request, sink) {
             const resumes = /\$after\b/.test(request.query);
             const after = request.variables?.["after"];
-            const feed = { id: `${++ids}`, request, sink, resumes, after, seen: new Set(), attempts: 0, held: false };
+            const before = { cursors: new Set(), cursor: after, newest: new Set() };
+            const feed = { id: `${++ids}`, request, sink, resumes, after, seen: new Set(), newest: [], before, attempts: 0, held: false };
             // A query or mutation would be repeated on each reconnect.
             if (closed || !/\bsubscription\b/.test(request.query)) {
                 sink.error(new LiveClosed(0, closed ? "closed" : "Only subscriptions: send queries and mutations over HTTP"));

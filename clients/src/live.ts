@@ -65,7 +65,11 @@ interface Feed {
   /** The server can continue it after a cursor. */
   resumes: boolean;
   after: unknown;
+  /** The cursors that were delivered, and the events of the newest one: those of one log entry may share it. */
   seen: Set<string>;
+  newest: LiveEvent[];
+  /** The same as of the start of this connection: what comes again is dropped. */
+  before: { cursors: Set<string>; cursor: unknown; newest: Set<string> };
   attempts: number;
   /** It starts later: its data is being loaded, or the server asked for a pause. */
   held: boolean;
@@ -158,7 +162,9 @@ export function createLive(options: LiveOptions): Live {
     if (message.type === "complete" && end(feed)) feed.sink.complete();
   }
 
-  function start({ id, request, resumes, after }: Feed) {
+  function start(feed: Feed) {
+    const { id, request, resumes, after } = feed;
+    feed.before = { cursors: new Set(feed.seen), cursor: after, newest: new Set(feed.newest.map((one) => JSON.stringify(one))) };
     const variables = resumes ? { ...request.variables, after } : request.variables;
     send({ type: "subscribe", id, payload: { ...request, variables } });
   }
@@ -168,15 +174,21 @@ export function createLive(options: LiveOptions): Live {
     feed.attempts = 0;
     if (feed.resumes && event?.__typename === "ResyncRequired" && live.resync) return resync(feed, event);
     if (feed.resumes && event?.cursor) {
-      feed.after = event.cursor;
       if (event.__typename !== "Subscribed") {
-        if (feed.seen.has(event.cursor)) return;
+        if (isRepeated(feed, event, event.cursor)) return;
+        feed.newest = feed.after === event.cursor ? [...feed.newest, event] : [event];
         feed.seen.add(event.cursor);
         if (feed.seen.size > KEPT_CURSORS) feed.seen.delete(feed.seen.values().next().value!);
         events++;
       }
+      feed.after = event.cursor;
     }
     feed.sink.next(result);
+  }
+
+  function isRepeated({ before }: Feed, event: LiveEvent, cursor: string): boolean {
+    if (!before.cursors.has(cursor)) return false;
+    return cursor !== before.cursor || before.newest.has(JSON.stringify(event));
   }
 
   function failed(feed: Feed, errors: { extensions?: { code?: string } }[]) {
@@ -200,6 +212,7 @@ export function createLive(options: LiveOptions): Live {
 
   function resync(feed: Feed, event: LiveEvent) {
     feed.seen.clear();
+    feed.newest = [];
     // Feeds of one account share its log: one new load serves all of them.
     reloading ??= reload(event).finally(() => (reloading = undefined));
     hold(feed, reloading.then((cursor) => (feed.after = cursor)));
@@ -288,7 +301,8 @@ export function createLive(options: LiveOptions): Live {
     subscribe(request, sink) {
       const resumes = /\$after\b/.test(request.query);
       const after = request.variables?.["after"];
-      const feed: Feed = { id: `${++ids}`, request, sink, resumes, after, seen: new Set(), attempts: 0, held: false };
+      const before = { cursors: new Set<string>(), cursor: after, newest: new Set<string>() };
+      const feed: Feed = { id: `${++ids}`, request, sink, resumes, after, seen: new Set(), newest: [], before, attempts: 0, held: false };
       // A query or mutation would be repeated on each reconnect.
       if (closed || !/\bsubscription\b/.test(request.query)) {
         sink.error(new LiveClosed(0, closed ? "closed" : "Only subscriptions: send queries and mutations over HTTP"));

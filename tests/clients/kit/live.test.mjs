@@ -118,6 +118,19 @@ test("after a cut it goes on behind the newest cursor and drops what it has seen
   assert.deepEqual(seen.errors, []);
 });
 
+test("events of one log entry may share a cursor: none is lost, and after a cut those that were not seen follow", async () => {
+  const { seen } = await opened();
+  const item = (id, cursor) => last().gives({ type: "next", id: "1", payload: { data: { inboxEvents: { __typename: "Item", cursor, id } } } });
+  for (const [id, cursor] of [["a", "c1"], ["b", "c1"], ["c", "c1"]]) item(id, cursor);
+  assert.deepEqual(seen.cursors, ["c1", "c1", "c1"]);
+  last().ends(1006);
+  await after(300);
+  last().accepts();
+  assert.equal(last().subscribed[0].payload.variables.after, "c1");
+  for (const [id, cursor] of [["b", "c1"], ["d", "c1"], ["e", "c2"]]) item(id, cursor);
+  assert.deepEqual(seen.cursors, ["c1", "c1", "c1", "c1", "c2"]);
+});
+
 test("a feed without $after is repeated as it is, with every event", async () => {
   const { live } = make();
   const figures = [];
