@@ -40,7 +40,7 @@ ORDERS: Final = {
 GONE_FIELD: Final = re.compile(r"^(?:merged|deleted|removed)([A-Z]\w*)Id$")
 # An object with this field set has left its lists.
 GONE_MARK: Final = "discardedAt"
-# An event with this field says where its edge belongs, in a list with an order of its own: no rule of the cache can.
+# An event with this field says where its edge belongs, in a list with an order of its own.
 PLACED: Final = "afterCursor"
 AMOUNT: Final = ("amount", "currency")
 PATH_LENGTH: Final = 2
@@ -67,6 +67,10 @@ export interface Target {
 export interface EdgeTarget extends Target {
   edge: string;
 }
+/** The edge is placed behind `afterCursor`; without an edge, the event's `id` leaves the list. */
+export interface PlacedTarget extends Target {
+  edge: string | null;
+}
 export interface RowTarget extends Target {
   row: string;
   placed: boolean;
@@ -75,6 +79,7 @@ export interface EventShape {
   edges: EdgeTarget[];
   rows: RowTarget[];
   outdates: Target[];
+  places: PlacedTarget[];
   drops: Record<string, string>;
 }
 export declare const shape: {
@@ -215,6 +220,7 @@ def events(schema: GraphQLSchema) -> dict[str, dict[str, Any]]:
             "edges": edge_targets(schema, kind),
             "rows": row_targets(schema, kind),
             "outdates": outdated_targets(schema, kind),
+            "places": placed_targets(schema, kind),
             "drops": {
                 field: found[1]
                 for field in kind.fields
@@ -237,6 +243,22 @@ def edge_targets(schema: GraphQLSchema, event: GraphQLObjectType) -> list[dict[s
         if one["edge"] == get_named_type(definition.type).name
         if (owners := paths(schema, event, one["parent"])) or one["parent"] == "Query"
     ]
+
+
+def placed_targets(schema: GraphQLSchema, event: GraphQLObjectType) -> list[dict[str, Any]]:
+    """Lists of the event's own object, whose order only the server knows: `afterCursor` places an edge, `id` takes one out."""
+    found = []
+    common = {field for interface in event.interfaces for field in interface.fields}
+    for owner, definition in event.fields.items():
+        kind = get_named_type(definition.type)
+        if owner in common or not is_abstract_type(kind) or not {PLACED, "id"} & event.fields.keys():
+            continue
+        owners = {member.name for member in schema.get_possible_types(kind)}
+        for name, one in connections(schema).items():
+            edges = [field for field, other in event.fields.items() if get_named_type(other.type).name == one["edge"]]
+            if one["parent"] in owners and (edges or "id" in event.fields):
+                found.append({"list": name, "parents": [[owner]], "edge": edges[0] if edges else None})
+    return found
 
 
 def row_targets(schema: GraphQLSchema, event: GraphQLObjectType) -> list[dict[str, Any]]:

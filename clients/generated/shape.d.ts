@@ -17,6 +17,10 @@ export interface Target {
 export interface EdgeTarget extends Target {
   edge: string;
 }
+/** The edge is placed behind `afterCursor`; without an edge, the event's `id` leaves the list. */
+export interface PlacedTarget extends Target {
+  edge: string | null;
+}
 export interface RowTarget extends Target {
   row: string;
   placed: boolean;
@@ -25,6 +29,7 @@ export interface EventShape {
   edges: EdgeTarget[];
   rows: RowTarget[];
   outdates: Target[];
+  places: PlacedTarget[];
   drops: Record<string, string>;
 }
 export declare const shape: {

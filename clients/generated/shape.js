@@ -455,96 +455,112 @@ export const shape = {
       "edges": [],
       "rows": [],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "ContactMerged": {
       "edges": [],
       "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
       "outdates": [],
+      "places": [],
       "drops": {"mergedContactId": "Contact", "mergedConversationId": "Conversation"}
     },
     "ContactUpdated": {
       "edges": [],
       "rows": [{"row": "contact", "list": "Query.contacts", "parents": [], "placed": true}],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "ConversationUpdated": {
       "edges": [],
       "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "DashboardUpdated": {
       "edges": [],
       "rows": [],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "MessageUpdated": {
       "edges": [],
       "rows": [{"row": "message", "list": "Conversation.thread", "parents": [["conversation"]], "placed": false}, {"row": "message", "list": "Query.messages", "parents": [], "placed": true}, {"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "NotificationAdded": {
       "edges": [{"edge": "edge", "list": "Query.notifications", "parents": []}],
       "rows": [],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "NotificationsRead": {
       "edges": [],
       "rows": [],
       "outdates": [{"list": "Query.notifications", "parents": []}],
+      "places": [],
       "drops": {}
     },
     "PaymentRequestUpdated": {
       "edges": [{"edge": "paymentRequestEdge", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]]}, {"edge": "paymentRequestEdge", "list": "Query.paymentRequests", "parents": []}],
       "rows": [{"row": "paymentRequest", "list": "Contact.paymentRequests", "parents": [["paymentRequest", "contact"]], "placed": false}, {"row": "paymentRequest", "list": "Query.paymentRequests", "parents": [], "placed": false}],
       "outdates": [{"list": "Contact.payments", "parents": [["paymentRequest", "contact"]]}],
+      "places": [],
       "drops": {}
     },
     "ResyncRequired": {
       "edges": [],
       "rows": [],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "Subscribed": {
       "edges": [],
       "rows": [],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "ThreadItemAdded": {
       "edges": [{"edge": "edge", "list": "Conversation.thread", "parents": [["conversation"], ["contact", "conversation"]]}],
       "rows": [{"row": "conversation", "list": "Query.conversations", "parents": [], "placed": true}],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "ViewChanged": {
       "edges": [],
       "rows": [],
       "outdates": [],
+      "places": [],
       "drops": {}
     },
     "ViewItemEntered": {
       "edges": [],
       "rows": [],
       "outdates": [],
+      "places": [{"list": "ConversationView.items", "parents": [["view"]], "edge": "conversationEdge"}, {"list": "PaymentRequestView.items", "parents": [["view"]], "edge": "edge"}],
       "drops": {}
     },
     "ViewItemLeft": {
       "edges": [],
       "rows": [],
       "outdates": [],
+      "places": [{"list": "ConversationView.items", "parents": [["view"]], "edge": null}, {"list": "PaymentRequestView.items", "parents": [["view"]], "edge": null}],
       "drops": {}
     },
     "ViewItemMoved": {
       "edges": [],
       "rows": [],
       "outdates": [],
+      "places": [{"list": "ConversationView.items", "parents": [["view"]], "edge": "conversationEdge"}, {"list": "PaymentRequestView.items", "parents": [["view"]], "edge": "edge"}],
       "drops": {}
     }
   },

@@ -105,6 +105,9 @@ class HeldList {
     get nodes() {
         return this.connection.edges.map((edge) => edge.node);
     }
+    get cursors() {
+        return this.connection.edges.map((edge) => edge["cursor"]);
+    }
     get hasPrevious() {
         return this.connection.pageInfo?.["hasPreviousPage"];
     }

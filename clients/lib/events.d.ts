@@ -4,6 +4,7 @@ export interface List<Item> {
     /** Whether arguments choose or sort the rows: the server alone can say which belong to it. */
     narrowed: boolean;
     nodes: (Item | undefined)[];
+    cursors: unknown[];
     /** Whether a further page of the list holds this object. */
     elsewhere(key: string): boolean;
     hasPrevious: boolean | undefined;

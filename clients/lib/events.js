@@ -32,6 +32,13 @@ export function applyEvent(store, event, variables) {
         else
             visit(target, (list, of) => (target.placed ? place(store, list, of, row) : list.narrowed && list.stale()));
     }
+    for (const target of rules.places) {
+        const edge = target.edge && store.object(event, target.edge);
+        if (edge)
+            visit(target, (list) => follow(store, list, edge, store.value(event, "afterCursor")));
+        else if (!target.edge)
+            visit(target, (list) => leave(store, list, store.value(event, "id")));
+    }
     for (const target of rules.outdates)
         visit(target, (list) => list.stale());
 }
@@ -40,7 +47,8 @@ function parentOf(store, event, list, target, variables) {
         let item = event;
         for (const field of path)
             item = item && store.object(item, field);
-        if (item && store.key(item))
+        // A field of an interface may give an object that has another list.
+        if (item && store.key(item) && store.type(item) === list.parent)
             return item;
     }
     // A feed of one object names it: conversationEvents(conversationId:).
@@ -89,6 +97,21 @@ function place(store, list, of, row) {
     const outside = to === others.length ? list.hasNext : to === 0 && list.hasPrevious;
     if (!outside || others.length === 0)
         list.insert(to, row, undefined);
+}
+/** An edge that the server places: behind the one with this cursor, or first. Elsewhere it is on no page that is shown. */
+function follow(store, list, edge, afterCursor) {
+    const node = store.object(edge, "node");
+    if (!node)
+        return;
+    leave(store, list, store.value(node, "id"));
+    const before = typeof afterCursor === "string" ? list.cursors.indexOf(afterCursor) : -1;
+    if (before >= 0 || (typeof afterCursor !== "string" && !list.hasPrevious))
+        list.insert(before + 1, node, edge);
+}
+function leave(store, list, id) {
+    const index = list.nodes.findIndex((node) => node !== undefined && store.value(node, "id") === id);
+    if (index >= 0)
+        list.remove(index);
 }
 function remove(store, list, key) {
     const index = key ? indexOf(store, list, key) : -1;

@@ -106,6 +106,9 @@ class Page {
             return edges.map((edge) => this.cache.resolve(edge, "node"));
         return this.cache.resolve(this.key, "nodes") ?? [];
     }
+    get cursors() {
+        return (this.#edges ?? []).map((edge) => this.cache.resolve(edge, "cursor"));
+    }
     get hasPrevious() {
         return this.#pageInfo("hasPreviousPage");
     }

@@ -88,6 +88,9 @@ class Connection {
     get nodes() {
         return this.#edges.map((edge) => edge.getLinkedRecord("node") ?? undefined);
     }
+    get cursors() {
+        return this.#edges.map((edge) => edge.getValue("cursor"));
+    }
     get hasPrevious() {
         return this.#pageInfo("hasPreviousPage");
     }

@@ -123,6 +123,9 @@ class HeldList implements List<Item> {
   get nodes() {
     return this.connection.edges.map((edge) => edge.node);
   }
+  get cursors() {
+    return this.connection.edges.map((edge) => edge["cursor"]);
+  }
   get hasPrevious() {
     return this.connection.pageInfo?.["hasPreviousPage"] as boolean | undefined;
   }

@@ -6,6 +6,7 @@ export interface List<Item> {
   /** Whether arguments choose or sort the rows: the server alone can say which belong to it. */
   narrowed: boolean;
   nodes: (Item | undefined)[];
+  cursors: unknown[];
   /** Whether a further page of the list holds this object. */
   elsewhere(key: string): boolean;
   hasPrevious: boolean | undefined;
@@ -55,6 +56,11 @@ export function applyEvent<Item>(store: Store<Item>, event: Item, variables: Rec
     if (mark && store.value(row, mark)) visit(target, (list) => remove(store, list, store.key(row)));
     else visit(target, (list, of) => (target.placed ? place(store, list, of, row) : list.narrowed && list.stale()));
   }
+  for (const target of rules.places) {
+    const edge = target.edge && store.object(event, target.edge);
+    if (edge) visit(target, (list) => follow(store, list, edge, store.value(event, "afterCursor")));
+    else if (!target.edge) visit(target, (list) => leave(store, list, store.value(event, "id")));
+  }
   for (const target of rules.outdates) visit(target, (list) => list.stale());
 }
 
@@ -68,7 +74,8 @@ function parentOf<Item>(
   for (const path of target.parents) {
     let item: Item | undefined = event;
     for (const field of path) item = item && store.object(item, field);
-    if (item && store.key(item)) return item;
+    // A field of an interface may give an object that has another list.
+    if (item && store.key(item) && store.type(item) === list.parent) return item;
   }
   // A feed of one object names it: conversationEvents(conversationId:).
   const id = variables[`${list.parent.charAt(0).toLowerCase()}${list.parent.slice(1)}Id`];
@@ -107,6 +114,20 @@ function place<Item>(store: Store<Item>, list: List<Item>, of: ListShape, row: I
   }
   const outside = to === others.length ? list.hasNext : to === 0 && list.hasPrevious;
   if (!outside || others.length === 0) list.insert(to, row, undefined);
+}
+
+/** An edge that the server places: behind the one with this cursor, or first. Elsewhere it is on no page that is shown. */
+function follow<Item>(store: Store<Item>, list: List<Item>, edge: Item, afterCursor: unknown): void {
+  const node = store.object(edge, "node");
+  if (!node) return;
+  leave(store, list, store.value(node, "id"));
+  const before = typeof afterCursor === "string" ? list.cursors.indexOf(afterCursor) : -1;
+  if (before >= 0 || (typeof afterCursor !== "string" && !list.hasPrevious)) list.insert(before + 1, node, edge);
+}
+
+function leave<Item>(store: Store<Item>, list: List<Item>, id: unknown): void {
+  const index = list.nodes.findIndex((node) => node !== undefined && store.value(node, "id") === id);
+  if (index >= 0) list.remove(index);
 }
 
 function remove<Item>(store: Store<Item>, list: List<Item>, key: string | undefined): void {

@@ -106,6 +106,9 @@ class Page implements List<Item> {
     if (edges) return edges.map((edge) => this.cache.resolve(edge, "node") as string | undefined);
     return (this.cache.resolve(this.key, "nodes") as string[] | undefined) ?? [];
   }
+  get cursors() {
+    return (this.#edges ?? []).map((edge) => this.cache.resolve(edge, "cursor"));
+  }
   get hasPrevious() {
     return this.#pageInfo("hasPreviousPage");
   }

@@ -86,6 +86,19 @@ def test_an_event_s_edge_and_objects_find_their_lists() -> None:
     assert found["feeds"] == ["hotelEvents"]
 
 
+def test_an_event_of_a_view_places_into_its_own_list_alone() -> None:
+    found = shape((ROOT / "schema" / "schema.graphql").read_text())["events"]
+    assert {
+        name: [(one["list"], one["edge"]) for one in event["places"]]
+        for name, event in found.items()
+        if event["places"]
+    } == {
+        "ViewItemEntered": [("ConversationView.items", "conversationEdge"), ("PaymentRequestView.items", "edge")],
+        "ViewItemMoved": [("ConversationView.items", "conversationEdge"), ("PaymentRequestView.items", "edge")],
+        "ViewItemLeft": [("ConversationView.items", None), ("PaymentRequestView.items", None)],
+    }
+
+
 def test_every_list_that_an_event_feeds_has_an_order_and_a_way_to_its_owner() -> None:
     found = shape((ROOT / "schema" / "schema.graphql").read_text())
     fed = [target for event in found["events"].values() for target in (*event["edges"], *event["rows"])]

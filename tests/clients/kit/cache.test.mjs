@@ -60,7 +60,7 @@ const withApollo = (cache) => {
   const link = ApolloLink.split(({ operationType }) => operationType === "subscription", apollo.liveLink(live), new HttpLink({ uri: "http://x", fetch: (...call) => send(...call) }));
   const client = new ApolloClient({ cache, link });
   return {
-    follow: (feed) => client.subscribe({ query: gql(feed) }).subscribe(() => {}),
+    follow: (feed) => client.subscribe({ query: gql(feed), variables: { id: "prv_1" } }).subscribe(() => {}),
     watch(query, variables, show) {
       const watched = client.watchQuery({ query: gql(query), variables });
       watched.subscribe(({ data, dataState }) => dataState === "complete" && show(data));
@@ -71,7 +71,7 @@ const withApollo = (cache) => {
 const withUrql = (exchange) => {
   const client = new Client({ url: "http://x", fetch: (...call) => send(...call), preferGetMethod: false, exchanges: [exchange, fetchExchange] });
   return {
-    follow: (feed) => client.subscription(feed, {}).subscribe(() => {}),
+    follow: (feed) => client.subscription(feed, { id: "prv_1" }).subscribe(() => {}),
     watch(query, variables, show) {
       client.query(query, variables).subscribe(({ data, stale }) => data && !stale && show(data));
       return (more) => client.query(query, { ...variables, ...more }).toPromise();
@@ -143,6 +143,43 @@ for (const [name, make] of Object.entries(libraries)) {
     await settle();
     assert.deepEqual(ids, ["msg_1", "msg_2", "msg_3", "msg_4", "msg_5", "msg_6"]);
     assert.equal(reads, 2);
+  });
+}
+
+const VIEW = `query { node(id: "prv_1") { __typename id ... on PaymentRequestView { items(first: 20) { __typename
+  edges { __typename cursor node { __typename id } } } } } }`;
+const VIEW_FEED = `subscription($id: ID!) { viewEvents(viewId: $id) { __typename ... on Event { cursor }
+  ... on ViewItemEntered { afterCursor view { __typename id } edge { __typename cursor node { __typename id } } }
+  ... on ViewItemMoved { afterCursor view { __typename id } edge { __typename cursor node { __typename id } } }
+  ... on ViewItemLeft { id view { __typename id } } } }`;
+const row = (id, cursor = `c_${id}`) => ({ __typename: "PaymentRequestEdge", cursor, node: { __typename: "PaymentRequest", id } });
+const viewed = () => ({
+  node: { __typename: "PaymentRequestView", id: "prv_1", items: { __typename: "PaymentRequestConnection", edges: ["a", "b", "c"].map((id) => row(id)) } },
+});
+
+for (const [name, make] of Object.entries(libraries)) {
+  test(`${name}: a view's items enter, move and leave where the server says`, async () => {
+    send = async () => new Response(JSON.stringify({ data: viewed() }), { headers: { "content-type": "application/json" } });
+    const client = make();
+    let ids;
+    client.follow(VIEW_FEED);
+    client.watch(VIEW, {}, ({ node }) => (ids = node.items.edges.map((edge) => edge.node.id).join("")));
+    await settle();
+    assert.equal(ids, "abc");
+    const view = { __typename: "PaymentRequestView", id: "prv_1" };
+    const changes = [
+      [{ __typename: "ViewItemEntered", afterCursor: "c_a", edge: row("d") }, "adbc"],
+      [{ __typename: "ViewItemMoved", afterCursor: null, edge: row("c", "c_c2") }, "cadb"],
+      [{ __typename: "ViewItemMoved", afterCursor: "c_b", edge: row("a", "c_a2") }, "cdba"],
+      [{ __typename: "ViewItemLeft", id: "d" }, "cba"],
+      [{ __typename: "ViewItemLeft", id: "unknown" }, "cba"],
+      [{ __typename: "ViewItemMoved", afterCursor: "of a further page", edge: row("b") }, "ca"],
+    ];
+    for (const [change, expected] of changes) {
+      sink.next({ data: { viewEvents: { cursor: "c", view, ...change } } });
+      await settle();
+      assert.equal(ids, expected);
+    }
   });
 }
 
