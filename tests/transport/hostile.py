@@ -60,7 +60,9 @@ _KINDS: dict[str, Make] = {
     "one name for two fields": _query("x: account{name} account{name}"),
     "conflicts below a field": _query("account{name: id} account{name}"),
     "arguments that differ": _query("contact(id: #n) {id}"),
-    "large arguments that are equal": _query('contacts(search: ["a", "b", "c", "d", "e", "f", "g", "h"]) {totalCount}'),
+    "large arguments that are equal": _query(
+        'contacts(filter: {tags: ["a", "b", "c", "d", "e", "f", "g"]}) {totalCount}'
+    ),
     "inline fragments repeated": _query("...{account{name}}"),
     "typed inline fragments repeated": _query("...on Query{account{name}}"),
     "abstract types repeated": _query(
@@ -129,7 +131,9 @@ _KINDS: dict[str, Make] = {
     "unknown input fields": _query(
         "nme#n: 1", before="mutation Q0 { createContact(input: {", after="}) { contact { id } } }"
     ),
-    "unknown enum values": _query("SENTT#n", before="query Q0 { contacts(search: [", after="]) { totalCount } }"),
+    "unknown enum values": _query(
+        "SENTT#n", before="query Q0 { paymentRequests(filter: {status: [", after="]}) { totalCount } }"
+    ),
     "input fields of one name": _query(
         "name: 1", before="mutation Q0 { createContact(input: {", after="}) { contact { id } } }"
     ),
