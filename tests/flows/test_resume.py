@@ -389,15 +389,17 @@ _CARD = "id kind status text paymentRequest { id } payment { id }"
 _CONVERSATION = "id unreadCount draft assignee { id } contact { id }"
 _CONTACT = """id name tags addresses { kind address optedOutAt } paymentSummary { currency requested { minorUnits }
   outstanding { minorUnits } paid { minorUnits } net { minorUnits } openCount paidCount }"""
-_THREAD = f"""thread(last: 50) {{ nodes {{ __typename ... on Message {{ {_MESSAGE} }} ... on ActivityCard {{ {_CARD} }} }} }}"""
+_THREAD = f"""thread(last: 50) {{ nodes {{ __typename
+  ... on Message {{ {_MESSAGE} }} ... on ActivityCard {{ {_CARD} }} ... on Note {{ id body }} }} }}"""
 LIST = f"{{ conversations(first: 20) {{ eventCursor nodes {{ {_CONVERSATION} }} }} }}"
 DETAIL = f"""query($id: ID!) {{ conversation(id: $id) {{ contact {{ {_CONTACT} paymentRequests(first: 30) {{ nodes {{ {_REQUEST} }} }} }}
   {_THREAD} }} }}"""
 CHANGES = f"""subscription($after: Cursor) {{ inboxEvents(after: $after) {{ __typename
   ... on Subscribed {{ cursor }}
   ... on ResyncRequired {{ cursor reason }}
+  ... on AccountUpdated {{ cursor }}
   ... on ThreadItemAdded {{ cursor conversation {{ {_CONVERSATION} }} edge {{ node {{ __typename
-    ... on Message {{ {_MESSAGE} }} ... on ActivityCard {{ {_CARD} }} }} }} }}
+    ... on Message {{ {_MESSAGE} }} ... on ActivityCard {{ {_CARD} }} ... on Note {{ id body }} }} }} }}
   ... on MessageUpdated {{ cursor message {{ __typename {_MESSAGE} }} }}
   ... on PaymentRequestUpdated {{ cursor paymentRequest {{ {_REQUEST} }} }}
   ... on ContactUpdated {{ cursor contact {{ {_CONTACT} }} }}
@@ -457,6 +459,8 @@ def apply(state: State, event: dict[str, Any]) -> None:
             conversation = event["conversation"]
             state["conversations"][conversation["id"]] = conversation
             state["order"].setdefault(conversation["id"], [])
+        case "AccountUpdated":
+            pass  # a new tag, which this client does not list
         case name:
             raise AssertionError(name)
 
