@@ -35,6 +35,7 @@ def _fault(kind: str, name: str, path: str, old: str, new: str, *tests: str, pos
 
 RECORDER: Final = "tests/services/payments/test_recorder.py"
 LIVE_STEPS: Final = "tests/services/lists/test_live_steps.py"
+CLIENT_KIT: Final = "tests/tooling/test_client_kit.py"
 LIST_PAGES: Final = "tests/schema/test_list_pages.py"
 NOTES: Final = "tests/services/team/test_notes.py"
 ERROR_FACTS: Final = "tests/schema/test_error_facts.py"
@@ -1682,5 +1683,29 @@ FAULTS: Final = (
         "return view.owner_user_id is None or view.owner_user_id == owner_of(actor)",
         "return True",
         "tests/services/lists/test_views.py",
+    ),
+    _fault(
+        "client kit",
+        "edge-of-a-view-in-other-lists",
+        "commands/client_kit.py",
+        "    if PLACED in event.fields:\n        return []\n",
+        "",
+        CLIENT_KIT,
+    ),
+    _fault(
+        "client kit",
+        "actor-taken-for-a-view",
+        "commands/client_kit.py",
+        "if owner in common or not is_abstract_type(kind)",
+        "if not is_abstract_type(kind)",
+        CLIENT_KIT,
+    ),
+    _fault(
+        "client kit",
+        "filter-forgotten-by-a-list",
+        "commands/client_kit.py",
+        "[argument for argument in field.args if argument not in PAGING]",
+        "[]",
+        CLIENT_KIT,
     ),
 )

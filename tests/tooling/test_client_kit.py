@@ -99,6 +99,23 @@ def test_an_event_of_a_view_places_into_its_own_list_alone() -> None:
     }
 
 
+def test_only_events_of_the_account_add_by_their_edge() -> None:
+    found = shape((ROOT / "schema" / "schema.graphql").read_text())["events"]
+    assert {name for name, event in found.items() if event["edges"]} == {
+        "ThreadItemAdded",
+        "PaymentRequestUpdated",
+        "NotificationAdded",
+    }
+
+
+def test_each_example_fits_on_a_page() -> None:
+    examples = ROOT / "clients" / "examples"
+    lengths = {
+        path.name: len(path.read_text().splitlines()) for path in examples.glob("*.js") if "documents" not in path.name
+    }
+    assert {name for name, lines in lengths.items() if lines <= 40} == {"apollo.js", "urql.js", "relay.js", "plain.js"}
+
+
 def test_every_list_that_an_event_feeds_has_an_order_and_a_way_to_its_owner() -> None:
     found = shape((ROOT / "schema" / "schema.graphql").read_text())
     fed = [target for event in found["events"].values() for target in (*event["edges"], *event["rows"])]
