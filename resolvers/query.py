@@ -12,7 +12,6 @@ from models.ids import parse_public_id
 from resolvers.access.reads import access, begin
 from schema.account import Account, PaymentRequestDefaults
 from schema.connections import (
-    INVITATIONS,
     LARGEST_PAGE,
     MESSAGES,
     NOTIFICATIONS,
@@ -50,7 +49,6 @@ from schema.notification import NotificationConnection, NotificationRules
 from schema.payloads import MessagePreview
 from schema.payment_request import PaymentRequest, PaymentRequestConnection
 from schema.scalars import URL, Node
-from schema.team import InvitationConnection
 from schema.view import ViewConnection
 from schema.viewer import Viewer
 from services.payments import payment_requests, request_sending
@@ -80,16 +78,6 @@ class Query:
     @field("The viewer's account.")
     async def account(self, info: Info) -> Account:
         return Account.from_row(await (await begin(info)).account())
-
-    @field(
-        "The account's invitations, newest first. For owners and admins, and keys that may manage keys: null with"
-        " FORBIDDEN for others."
-    )
-    async def invitations(
-        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
-    ) -> InvitationConnection | None:
-        page = INVITATIONS.page(first=first, after=after, last=last, before=before)
-        return InvitationConnection.from_slice(await access(info).invitations(page))
 
     @field("One contact; null when there is none with this id.")
     async def contact(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Any, Self, cast
 
 import strawberry
+from strawberry.types.base import StrawberryOptional
+from strawberry.types.lazy_type import LazyType
 
 from models import errors, tables
 from models.ids import public_id
-from schema.connections import API_KEYS, USERS, After, Before, First, Last, Slice
+from schema.connections import API_KEYS, INVITATIONS, USERS, After, Before, First, Last, Slice
 from schema.context import Info
 from schema.describe import field
 from schema.reasons import CapabilityReason
@@ -432,6 +434,19 @@ class Account(Node):
     ) -> UserConnection:
         page = USERS.page(first=first, after=after, last=last, before=before)
         return UserConnection.from_slice(await info.context.reads.users(page))
+
+    # Its module imports this one.
+    async def _invitations(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Any:
+        page = INVITATIONS.page(first=first, after=after, last=last, before=before)
+        return await info.context.reads.invitation_connection(page)
+
+    invitations: object = strawberry.field(
+        resolver=_invitations,
+        graphql_type=StrawberryOptional(cast("Any", LazyType("InvitationConnection", "schema.team"))),
+        description="Invitations, newest first. For owners and admins, and keys that may manage keys: null with FORBIDDEN for others.",
+    )
 
     @field("API keys, oldest first. For owners, and keys that may manage keys: null with FORBIDDEN for others.")
     async def api_keys(

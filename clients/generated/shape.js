@@ -318,6 +318,16 @@ export const shape = {
       "by": "occurredAt",
       "descending": false
     },
+    "Account.invitations": {
+      "parent": "Account",
+      "field": "invitations",
+      "connection": "InvitationConnection",
+      "edge": "InvitationEdge",
+      "nodes": ["Invitation"],
+      "keyArgs": [],
+      "by": "createdAt",
+      "descending": true
+    },
     "Account.users": {
       "parent": "Account",
       "field": "users",
@@ -396,16 +406,6 @@ export const shape = {
       "nodes": ["Conversation"],
       "keyArgs": ["filter", "orderBy"],
       "by": "lastActivityAt",
-      "descending": true
-    },
-    "Query.invitations": {
-      "parent": "Query",
-      "field": "invitations",
-      "connection": "InvitationConnection",
-      "edge": "InvitationEdge",
-      "nodes": ["Invitation"],
-      "keyArgs": [],
-      "by": "createdAt",
       "descending": true
     },
     "Query.messages": {

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from resolvers.access.nodes import Nodes
 from resolvers.access.pages import Pages
+from schema.connections import Page
 from schema.context import Info
+from schema.team import InvitationConnection
 
 
 class Access(Nodes, Pages):
-    pass
+    async def invitation_connection(self, page: Page) -> InvitationConnection:
+        return InvitationConnection.from_slice(await self.invitations(page))
 
 
 def access(info: Info) -> Access:

@@ -498,7 +498,8 @@ async def furnish(team: Team, *, mark: str) -> House:
         "conversationView": await view(team, f"Conversations {mark}", "conversations"),
     }
     listed = await team.product.gql(
-        "{ invitations(first: 1) { edges { cursor } } views(first: 1) { edges { cursor } } }", token=team.owner
+        "{ account { invitations(first: 1) { edges { cursor } } } views(first: 1) { edges { cursor } } }",
+        token=team.owner,
     )
     session = (await team.product.one("{ viewer { sessions { id } } }", token=team.owner))["sessions"][0]["id"]
     thread = seen["conversation"]["thread"]
@@ -538,7 +539,7 @@ async def furnish(team: Team, *, mark: str) -> House:
         "paymentRequests": seen["paymentRequests"]["edges"][0]["cursor"],
         "notifications": seen["notifications"]["edges"][0]["cursor"],
         "messages": seen["messages"]["edges"][0]["cursor"],
-        "invitations": listed["invitations"]["edges"][0]["cursor"],
+        "invitations": listed["account"]["invitations"]["edges"][0]["cursor"],
         "views": listed["views"]["edges"][0]["cursor"],
     }
     return house

@@ -25,8 +25,8 @@ from tests.flows.probes import World
 
 # The ids of everything that an owner can reach.
 IDS = """{ viewer { id } dashboard { id } account { id channels { id } paymentSettings { processors { id } } apiKeys { nodes { id } }
-    users { nodes { id } } }
-  invitations { nodes { id } } views { nodes { id } }
+    users { nodes { id } } invitations { nodes { id } } }
+  views { nodes { id } }
   notifications(first: 50) { nodes { id } }
   paymentRequests(first: 30) { nodes { id payments { id } refunds { id } disputes { id } } }
   conversations(first: 8) { nodes { id contact { id } channels { id }
