@@ -21,6 +21,7 @@ KINDS = {
     "lists",
     "views",
     "team",
+    "client kit",
 }
 
 
