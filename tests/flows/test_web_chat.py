@@ -678,6 +678,20 @@ async def test_a_visitor_is_reached_through_its_widget_alone(widget: Widget) -> 
 
 
 # ------------------------------------------------------------------------------------------------------------- limits
+TYPED = """mutation($input: SendVisitorMessageInput!) { sendVisitorMessage(input: $input) { userErrors {
+  __typename code field ... on VisitorRateLimitError { retryAfterSeconds } } } }"""
+
+
+async def test_every_wrong_field_of_a_visitors_message_is_named(widget: Widget) -> None:
+    visitor = widget.browser()
+    await visitor.start()
+    refused = await visitor.one(TYPED, {"input": {"clientMessageId": "short", "body": " "}})
+    assert refused["userErrors"] == [
+        {"__typename": "VisitorFieldError", "code": "INVALID", "field": ["input", "clientMessageId"]},
+        {"__typename": "VisitorFieldError", "code": "BLANK", "field": ["input", "body"]},
+    ]
+
+
 async def test_a_text_that_is_too_long_empty_or_unstorable_is_refused(widget: Widget) -> None:
     visitor = widget.browser()
     await visitor.start()
@@ -703,7 +717,9 @@ async def test_a_visitor_and_an_address_can_only_do_so_much(database: str, event
         await one.start()
         for n in range(3):
             await one.writes("Hello", f"message-{n}")
-        assert await one.code(WRITE, {"input": {"clientMessageId": key(), "body": "More"}}) == "RATE_LIMITED"
+        (error,) = (await one.one(TYPED, {"input": {"clientMessageId": key(), "body": "More"}}))["userErrors"]
+        assert (error["__typename"], error["code"]) == ("VisitorRateLimitError", "RATE_LIMITED")
+        assert 0 < error["retryAfterSeconds"] <= 60
         assert (await one.writes("Hello", "message-0"))["body"] == "Hello"  # a repeat costs nothing
         codes = [await Browser(product, widget.id).code(START, {"input": {"widgetKey": widget.id}}) for _ in range(5)]
         assert codes == [None] * 4 + ["RATE_LIMITED"]
