@@ -15,6 +15,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,12 @@ from tests.flows.harness import PASSWORD, Product, key
 from tests.flows.test_live_views import CREATE, EVENTS, Screen
 
 SOCKETS_PER_KEY = 20
+CLOSE, PING, PONG = 8, 9, 10
+UPGRADE = (
+    b"GET /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+)
 CONTACTS = 150
 REQUESTS = [
     {},
@@ -63,48 +70,110 @@ PAGE = f"""query($id: ID!, $after: Cursor) {{ node(id: $id) {{ ... on View {{ to
 FEED = EVENTS.replace("... on Event { cursor }", "... on Event { cursor occurredAt }")
 
 
+class Counting(asyncio.Protocol):
+    """One subscription on a socket; its events are only counted."""
+
+    def __init__(self, token: str, view: str) -> None:
+        self.events = 0
+        self.closed: str | None = None
+        self.subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._token, self._view = token, view
+        self._buffer = b""
+        self._upgraded = False
+        self._transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._transport.write(UPGRADE)
+
+    def data_received(self, data: bytes) -> None:
+        buffer, at = self._buffer + data, 0
+        if not self._upgraded:
+            head, end, buffer = buffer.partition(b"\r\n\r\n")
+            if not end:
+                self._buffer = head
+                return
+            self._upgraded = True
+            self._transport.write(frame(_init(self._token).encode()))
+        while len(buffer) - at >= 2:
+            length, head_length = buffer[at + 1], 2
+            if length == 126:
+                if len(buffer) - at < 4:
+                    break
+                length, head_length = int.from_bytes(buffer[at + 2 : at + 4], "big"), 4
+            end_at = at + head_length + length
+            if len(buffer) < end_at:
+                break
+            self._frame(buffer[at] & 0xF, buffer, at + head_length, end_at)
+            at = end_at
+        self._buffer = buffer[at:]
+
+    def _frame(self, opcode: int, buffer: bytes, start: int, end: int) -> None:
+        if opcode == PING:
+            self._transport.write(frame(buffer[start:end], PONG))
+        elif opcode == CLOSE:
+            self.closed = buffer[start + 2 : end].decode(errors="replace")
+        elif self.subscribed.done():
+            self.events += 1
+        elif b"connection_ack" in buffer[start:end]:
+            self._transport.write(frame(_subscribe(self._view, None).encode()))
+        elif b'"Subscribed"' in buffer[start:end]:
+            self.subscribed.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = self.closed or "connection lost"
+
+
 class Load:
-    """The sockets, and what they received."""
+    """The sockets, and what they received: one of each view keeps a screen, the others count."""
 
     def __init__(self, product: Product, views: list[str]) -> None:
         self.product = product
         self.views = views
         self.screens: list[Screen] = []
-        self.frames = 0
         self.lags: list[float] = []
+        self.shown = 0
+        self._counting: list[Counting] = []
         self._sockets: list[ClientConnection] = []
+        self._transports: list[asyncio.Transport] = []
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def events(self) -> int:
+        return self.shown + sum(one.events for one in self._counting)
+
     async def open(self, keys: list[str], count: int) -> None:
-        for view in self.views:
-            self.screens.append(Screen(await whole(self.product, view)))
-        for n in range(count):
+        for n, view in enumerate(self.views):
+            screen = Screen(await whole(self.product, view))
+            self.screens.append(screen)
             url = self.product.base_url.replace("http", "ws", 1) + "/graphql"
             socket = await connect(url, subprotocols=["graphql-transport-ws"], compression=None, max_queue=None)  # type: ignore[list-item]  # its NewType
-            await socket.send(
-                json.dumps(
-                    {"type": "connection_init", "payload": {"Authorization": f"Bearer {keys[n // SOCKETS_PER_KEY]}"}}
-                )
-            )
+            await socket.send(_init(keys[n // SOCKETS_PER_KEY]))
             await socket.recv()
-            screen = self.screens[n] if n < len(self.views) else None
-            variables = {"id": self.views[n % len(self.views)], "after": screen.cursor if screen is not None else None}
-            await socket.send(
-                json.dumps({"type": "subscribe", "id": "1", "payload": {"query": FEED, "variables": variables}})
-            )
+            await socket.send(_subscribe(view, screen.cursor))
             assert '"Subscribed"' in str(await socket.recv())
             self._sockets.append(socket)
             self._tasks.append(asyncio.create_task(self._read(socket, screen)))
+        for n in range(len(self.views), count):
+            await self._count(keys[n // SOCKETS_PER_KEY], self.views[n % len(self.views)])
 
-    async def _read(self, socket: ClientConnection, screen: Screen | None) -> None:
+    async def _count(self, token: str, view: str) -> None:
+        port = int(self.product.base_url.rpartition(":")[2])
+        transport, counting = await asyncio.get_running_loop().create_connection(
+            lambda: Counting(token, view), "127.0.0.1", port
+        )
+        async with asyncio.timeout(30):
+            await counting.subscribed
+        self._transports.append(transport)
+        self._counting.append(counting)
+
+    async def _read(self, socket: ClientConnection, screen: Screen) -> None:
         async for message in socket:
-            self.frames += 1
-            if screen is not None:
-                (event,) = json.loads(message)["payload"]["data"].values()
-                screen.take(event)
-                if event["__typename"].startswith("ViewItem"):
-                    at = datetime.fromisoformat(event["occurredAt"])
-                    self.lags.append((datetime.now(UTC) - at).total_seconds())
+            self.shown += 1
+            (event,) = json.loads(message)["payload"]["data"].values()
+            screen.take(event)
+            if event["__typename"].startswith("ViewItem"):
+                self.lags.append((datetime.now(UTC) - datetime.fromisoformat(event["occurredAt"])).total_seconds())
 
     async def differences(self) -> int:
         wrong = 0
@@ -114,12 +183,29 @@ class Load:
         return wrong
 
     async def close(self) -> None:
-        broken = sum(task.done() for task in self._tasks)
+        screens = [f"a screen: {task}" for task in self._tasks if task.done()]
+        broken = Counter([*screens, *(one.closed for one in self._counting if one.closed is not None)])
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(socket.close() for socket in self._sockets), return_exceptions=True)
-        assert not broken, f"{broken} sockets ended"
+        for transport in self._transports:
+            transport.abort()
+        await asyncio.gather(*self._tasks, *(socket.close() for socket in self._sockets), return_exceptions=True)
+        assert not broken, f"sockets ended: {dict(broken)}"
+
+
+def _init(token: str) -> str:
+    return json.dumps({"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}})
+
+
+def _subscribe(view: str, after: str | None) -> str:
+    payload = {"query": FEED, "variables": {"id": view, "after": after}}
+    return json.dumps({"type": "subscribe", "id": "1", "payload": payload})
+
+
+def frame(payload: bytes, opcode: int = 1) -> bytes:
+    """A masked frame (RFC 6455, 5.2) with a mask of zeros; by default a text."""
+    length = bytes((0x80 | len(payload),)) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+    return bytes((0x80 | opcode,)) + length + bytes(4) + payload
 
 
 async def whole(product: Product, view: str) -> dict[str, Any]:
@@ -256,11 +342,12 @@ async def measure(url: str, bus: str, sockets: int, rate: float, seconds: float)
         await load.open(await keys_of(product, -(-sockets // SOCKETS_PER_KEY)), sockets)
         assert server._process is not None
         before, cpu, started = await counters(product), cpu_s(server._process.pid), time.perf_counter()
-        load.frames = 0
+        received = load.events
         await changes.run(rate, seconds)
         lasted, used = time.perf_counter() - started, cpu_s(server._process.pid) - cpu
         await asyncio.sleep(3)
         after, wrong = await counters(product), await load.differences()
+        delivered = load.events - received
         await load.close()
     read, decided = (after[f"{name}_total"] - before[f"{name}_total"] for name in ("changes", "evaluations"))
     lags = sorted(load.lags)
@@ -270,7 +357,7 @@ async def measure(url: str, bus: str, sockets: int, rate: float, seconds: float)
         "changes by mutations": f"{changes.done:,}, {changes.done / lasted:,.0f} per second",
         "changed items read; evaluations of each": f"{read:,.0f}; {decided / read:.2f}",
         "executions that follow lists": f"{after['watchers']:.0f}",
-        "events delivered": f"{load.frames:,}, {load.frames / lasted:,.0f} per second",
+        "events delivered": f"{delivered:,}, {delivered / lasted:,.0f} per second",
         "server's CPU": f"{used / lasted:.2f} of a core, mutations included",
         "from a change's time to a socket": f"p50 {lags[len(lags) // 2] * 1e3:,.0f} ms, p99 {lags[len(lags) * 99 // 100] * 1e3:,.0f} ms",
         "views that differ from a query": str(wrong),

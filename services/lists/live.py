@@ -33,7 +33,7 @@ WINDOWS: Final = 500_000  # items of all lists of the process: a list that start
 SMALLEST: Final = 1_000
 FACETS: Final = 20_000  # conversations
 PACE_STEP_S: Final = 0.005
-PACE_STEPS: Final = 50
+PACE_STEPS: Final = 200
 
 
 @dataclass(slots=True)

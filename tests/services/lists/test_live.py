@@ -15,7 +15,7 @@ from tests.services.lists.stories import Screen, Story, different, running_hub
 
 
 def lists(team: Team) -> list[Wanted]:
-    """Twenty that differ."""
+    """Some that differ, with every order."""
     newest = Order("payment_requests", "CREATED_AT", descending=True)
     oldest = Order("payment_requests", "CREATED_AT", descending=False)
     due, paid = (
@@ -25,17 +25,19 @@ def lists(team: Team) -> list[Wanted]:
     amount = Order("payment_requests", "AMOUNT_DUE", descending=True)
     active = Order("conversations", "LAST_ACTIVITY_AT", descending=True)
     waiting = Order("conversations", "WAITING_SINCE", descending=False)
+    changed = Order("payment_requests", "UPDATED_AT", descending=True)
     mine = (team.agent.user_id,)
     requests = [
         (PaymentRequestFilter(), newest),
         (PaymentRequestFilter(status=("SENT", "PARTIALLY_PAID")), due),
         (PaymentRequestFilter(status=("PAID",)), paid),
+        (PaymentRequestFilter(status=("SENT", "PARTIALLY_PAID", "PAID", "VOID")), changed),
         (PaymentRequestFilter(overdue=True), due),
         (PaymentRequestFilter(not_=PaymentRequestFilter(overdue=True)), amount),
         (PaymentRequestFilter(needs_attention=True), oldest),
-        (PaymentRequestFilter(assignee_ids=mine), newest),
+        (PaymentRequestFilter(assignee_ids=mine), changed),
         (PaymentRequestFilter(assignee_ids=(None,), status=("SENT",)), amount),
-        (PaymentRequestFilter(tags=("vip",)), newest),
+        (PaymentRequestFilter(tags=("vip",)), changed),
         (PaymentRequestFilter(search="maya"), due),
         (PaymentRequestFilter(contact_ids=(team.contact.id,)), amount),
         (PaymentRequestFilter(amount=MoneyRange("EUR", 1_000, 10_000), channel_kinds=("SMS",)), newest),
