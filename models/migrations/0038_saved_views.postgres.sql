@@ -4,13 +4,14 @@ CREATE TABLE saved_view (
     id UUID NOT NULL PRIMARY KEY,
     account_id UUID NOT NULL REFERENCES account (id) ON DELETE RESTRICT,
     owner_user_id UUID REFERENCES user_account (id) ON DELETE RESTRICT,
-    subject VARCHAR(16) NOT NULL CHECK (subject IN ('PAYMENT_REQUEST', 'CONVERSATION')),
+    subject VARCHAR(16) NOT NULL,
     name VARCHAR(80) NOT NULL,
     conditions JSONB NOT NULL,
     order_field VARCHAR(20) NOT NULL,
     descending BOOLEAN NOT NULL,
     created_at TIMESTAMPTZ NOT NULL,
-    updated_at TIMESTAMPTZ NOT NULL
+    updated_at TIMESTAMPTZ NOT NULL,
+    CONSTRAINT saved_view_subject_valid CHECK (subject IN ('PAYMENT_REQUEST', 'CONVERSATION'))
 );
 CREATE INDEX saved_view_account ON saved_view (account_id, id);
 

@@ -320,6 +320,7 @@ ENUMS = {
     "contact_address_kind_valid": set(ChannelKind),
     "channel_connection_kind_valid": set(ChannelKind),
     "opt_out_kind_valid": set(ChannelKind),
+    "saved_view_subject_valid": {"PAYMENT_REQUEST", "CONVERSATION"},
     "attachment_status_valid": {"PENDING", "STORED", "REFUSED", "FAILED"},
     "activity_card_kind_valid": {*CardKind, "REMINDER_SENT", "CARD_SAVED"},  # two that nothing writes yet
     "activity_card_status_valid": set(Status),

@@ -158,7 +158,7 @@ async def test_a_conversation_is_assigned_to_users_of_the_account_only(team: Tea
             await conversations.assign(team.owner, team.conversation.id, user_id)
         assert refused.value.field == ("userId",)
     assert (await Conversation.get(id=team.conversation.id)).assignee_id == team.agent.user_id
-    assert await kinds_logged(team.account.id) == ["conversation.updated"]
+    assert await kinds_logged(team.account.id) == ["conversation.updated", "notification.created"]
     assert (await conversations.assign(team.owner, team.conversation.id, None)).assignee_id is None
 
 
