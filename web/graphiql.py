@@ -82,6 +82,19 @@ async def examples(request: Request) -> list[dict[str, str]]:
             "filter": {"closed": False, "or": [{"unread": True}, {"waitingSince": {}}]},
             "orderBy": {"field": "WAITING_SINCE", "direction": "ASC"},
         },
+        "save_view": {
+            "input": {
+                "idempotencyKey": secrets.token_hex(8),
+                "name": "Unpaid, most due first",
+                "shared": True,
+                "list": {
+                    "paymentRequests": {
+                        "filter": {"status": ["SENT", "PARTIALLY_PAID"]},
+                        "orderBy": {"field": "AMOUNT_DUE", "direction": "DESC"},
+                    }
+                },
+            }
+        },
     }
     headers = json.dumps({"Authorization": f"Bearer {key}"}, indent=2)
     return [

@@ -207,7 +207,7 @@ def test_graphiqls_examples_run_as_they_stand(demo: Demo, desktop: Page, open_co
     expect(result).to_contain_text('"userErrors": []')
     link = re.search(rf"{re.escape(demo.base_url)}/p/[\w-]{{22}}", result.inner_text())
     assert link is not None
-    for tab, field in (("ReadThread", "thread"), ("ListConversations", "waitingSince")):
+    for tab, field in (("ReadThread", "thread"), ("ListConversations", "waitingSince"), ("SaveView", "eventCursor")):
         _tab(other, tab)
         other.get_by_role("button", name="Execute query").click()
         expect(result).to_contain_text(f'"{field}"')

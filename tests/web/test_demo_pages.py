@@ -122,6 +122,7 @@ async def test_graphiqls_examples_carry_the_demos_ids_and_key_only_in_the_demo(
         ["query"],
         ["subscription"],
         ["query"],
+        ["mutation"],
     ]
     assert "ptk_" not in json.dumps(plain)
     account = await factories.account()
@@ -130,7 +131,7 @@ async def test_graphiqls_examples_carry_the_demos_ids_and_key_only_in_the_demo(
     tabs = _tabs((await site.http.get("/graphiql")).text)
     for tab in tabs:
         assert json.loads(tab["headers"]) == {"Authorization": "Bearer ptk_demo_key"}
-    create, read, subscribe, _ = (json.loads(tab["variables"]) for tab in tabs)
+    create, read, subscribe, *_ = (json.loads(tab["variables"]) for tab in tabs)
     assert create["input"]["for"]["contactId"] == public_id("cnt", conversation.contact_id)
     assert len(create["input"]["idempotencyKey"]) == 16
     assert read == subscribe == {"conversationId": public_id("cnv", conversation.id)}
@@ -243,7 +244,7 @@ async def test_a_visitor_of_the_real_widget_has_no_phone(site: Site) -> None:
     assert (answer.status_code, await Message.all().count()) == (404, 0)
 
 
-@pytest.mark.parametrize("name", ["create_request", "read_thread", "subscribe", "list_conversations"])
+@pytest.mark.parametrize("name", ["create_request", "read_thread", "subscribe", "list_conversations", "save_view"])
 def test_graphiqls_examples_fit_the_committed_schema(name: str) -> None:
     root = Path(__file__).resolve().parents[2]
     schema = build_schema((root / "schema" / "schema.graphql").read_text(encoding="utf-8"))
