@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from graphql import GraphQLEnumType
+from graphql import GraphQLEnumType, GraphQLInputObjectType
 
 from models.ids import parse_public_id, public_id, uuid7
 from models.tables import ApiKey, ChannelConnection, Contact, Message
@@ -36,7 +36,12 @@ DOCUMENTS = {
     ROTATE: f"""mutation($input: RotateIdentitySecretInput!) {{
       rotateIdentitySecret(input: $input) {{ channel {{ id }} secret {d.ERRORS} }} }}""",
 }
-MERGE = "mergeContacts"
+MERGE, NOTE, INVITE, VIEW = "mergeContacts", "addNote", "inviteUser", "createView"
+DOCUMENTS[NOTE] = f"mutation($input: AddNoteInput!) {{ addNote(input: $input) {{ note {{ id }} {d.ERRORS} }} }}"
+DOCUMENTS[INVITE] = (
+    f"mutation($input: InviteUserInput!) {{ inviteUser(input: $input) {{ invitation {{ id }} {d.ERRORS} }} }}"
+)
+DOCUMENTS[VIEW] = f"mutation($input: CreateViewInput!) {{ createView(input: $input) {{ view {{ id }} {d.ERRORS} }} }}"
 DOCUMENTS[MERGE] = (
     f"mutation($input: MergeContactsInput!) {{ mergeContacts(input: $input) {{ contact {{ id }} {d.ERRORS} }} }}"
 )
@@ -150,6 +155,14 @@ async def given(team: Team, contact: dict[str, Any], request: dict[str, Any]) ->
             "managesKeys": False,
         },
         ROTATE: {"idempotencyKey": key(), "channelId": widget["id"]},
+        NOTE: {"idempotencyKey": key(), "conversationId": contact["conversation"]["id"], "body": "Call back"},
+        INVITE: {"idempotencyKey": key(), "email": f"{key()}@example.com", "name": "Nora", "role": "AGENT"},
+        VIEW: {
+            "idempotencyKey": key(),
+            "name": "Paid",
+            "list": {"paymentRequests": {"filter": {"contactIds": [contact["id"]]}}},
+            "shared": True,
+        },
         MERGE: {
             "idempotencyKey": key(),
             "contactId": pair[0]["id"],
@@ -215,6 +228,9 @@ async def test_ten_at_once_with_one_key_make_one_object(team: Team) -> None:
             KEY: (0, 0, 0, 0, 0, 1),
             ROTATE: (0, 0, 0, 0, 0, 0),
             MERGE: (0, 0, 0, 0, 0, 0),
+            NOTE: (0, 0, 0, 0, 0, 0),
+            INVITE: (0, 0, 0, 0, 0, 0),
+            VIEW: (0, 0, 0, 0, 0, 0),
         }[mutation]
         assert tuple(b - a for a, b in zip(count, now, strict=True)) == more, mutation
 
@@ -265,6 +281,10 @@ def other_than(leaf: probes.Leaf, input: dict[str, Any]) -> Any:
         return next(word for word in kind.values if word != value)
     if isinstance(value, bool):
         return not value
+    if isinstance(kind, GraphQLInputObjectType):  # of a view's list, as a whole
+        return {"field": "CREATED_AT", "direction": "DESC"} if leaf.type.endswith("Order") else {}
+    if leaf.type == "Boolean":
+        return True
     fixed = {"Decimal": "120.01", "CurrencyCode": "EUR", "DateTime": "2199-01-01T00:00:01Z"}
     if leaf.type in fixed:
         return fixed[leaf.type]
@@ -294,6 +314,9 @@ async def test_a_refused_run_gives_its_key_back(team: Team) -> None:
         KEY: {"name": ""},
         ROTATE: {"channelId": whatsapp},
         MERGE: {"contactId": "cnt_none"},
+        NOTE: {"body": " "},
+        INVITE: {"email": "nora"},
+        VIEW: {"name": ""},
     }
     for mutation, input in (await given(team, maria, await team.request(maria))).items():
         before = await probes.snapshot()
@@ -333,7 +356,17 @@ async def test_one_key_serves_each_mutation_and_each_account_by_itself(team: Tea
         for mutation, input in (await given(one, contact, await one.request(contact))).items():
             payload = await run(one, mutation, {**input, "idempotencyKey": shared})
             assert codes(payload) == []
-            named = ("payment", "paymentRequest", "message", "contact", "channel", "apiKey")
+            named = (
+                "payment",
+                "paymentRequest",
+                "message",
+                "contact",
+                "channel",
+                "apiKey",
+                "note",
+                "invitation",
+                "view",
+            )
             made = next(payload[name] for name in named if payload.get(name))
             answers.append(str(made["id"]))
     # Creating made a request per account, sending sent another one, writing a message, and so on.
