@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -56,13 +57,7 @@ async def page(request: Request) -> Response:
 async def examples(request: Request) -> list[dict[str, str]]:
     """The tabs: operation, variables and headers; in the demo with its ids and key."""
     found = demo.access(request)
-    newest = None
-    if found is not None:
-        newest = (
-            await Conversation.filter(account_id=found.account_id, merged_into_id=None)
-            .order_by("-last_activity_at", "-id")
-            .first()
-        )
+    newest = await _newest(found.account_id) if found is not None else None
     contact = public_id(PREFIXES["Contact"], newest.contact_id) if newest else "cnt_…"
     conversation = public_id(PREFIXES["Conversation"], newest.id) if newest else "cnv_…"
     key = found.api_key if found else "<API key or access token>"
@@ -105,6 +100,11 @@ async def examples(request: Request) -> list[dict[str, str]]:
         }
         for name, values in variables.items()
     ]
+
+
+async def _newest(account_id: UUID) -> Conversation | None:
+    conversations = Conversation.filter(account_id=account_id, merged_into_id=None)
+    return await conversations.order_by("-last_activity_at", "-id").first()
 
 
 async def file(request: Request) -> Response:
