@@ -61,7 +61,25 @@ async def examples(request: Request) -> list[dict[str, str]]:
     contact = public_id(PREFIXES["Contact"], newest.contact_id) if newest else "cnt_…"
     conversation = public_id(PREFIXES["Conversation"], newest.id) if newest else "cnv_…"
     key = found.api_key if found else "<API key or access token>"
-    variables: dict[str, dict[str, object]] = {
+    variables = _variables(contact, conversation)
+    headers = json.dumps({"Authorization": f"Bearer {key}"}, indent=2)
+    return [
+        {
+            "query": (EXAMPLES / f"{name}.graphql").read_text(encoding="utf-8"),
+            "variables": json.dumps(values, indent=2, ensure_ascii=False),
+            "headers": headers,
+        }
+        for name, values in variables.items()
+    ]
+
+
+async def _newest(account_id: UUID) -> Conversation | None:
+    conversations = Conversation.filter(account_id=account_id, merged_into_id=None)
+    return await conversations.order_by("-last_activity_at", "-id").first()
+
+
+def _variables(contact: str, conversation: str) -> dict[str, dict[str, object]]:
+    return {
         "create_request": {
             "input": {
                 # New on each visit: a repeated key returns the same request, or a mismatch for other arguments.
@@ -91,20 +109,6 @@ async def examples(request: Request) -> list[dict[str, str]]:
             }
         },
     }
-    headers = json.dumps({"Authorization": f"Bearer {key}"}, indent=2)
-    return [
-        {
-            "query": (EXAMPLES / f"{name}.graphql").read_text(encoding="utf-8"),
-            "variables": json.dumps(values, indent=2, ensure_ascii=False),
-            "headers": headers,
-        }
-        for name, values in variables.items()
-    ]
-
-
-async def _newest(account_id: UUID) -> Conversation | None:
-    conversations = Conversation.filter(account_id=account_id, merged_into_id=None)
-    return await conversations.order_by("-last_activity_at", "-id").first()
 
 
 async def file(request: Request) -> Response:
