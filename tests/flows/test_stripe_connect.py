@@ -89,7 +89,7 @@ async def test_a_connect_account_is_asked_paid_and_refunded_on_its_own(bare: Tea
     )
     given = {"idempotencyKey": key(), "paymentId": now["payments"][0]["id"], "amount": "20.00", "reason": "OTHER"}
     done = await bare.product.ok(d.REFUND, given, token=bare.owner)
-    assert (done["status"], done["paymentRequest"]["refundState"]) == ("SUCCEEDED", "PARTIAL")
+    assert (done["refund"]["status"], done["paymentRequest"]["refundState"]) == ("SUCCEEDED", "PARTIAL")
 
     named = {(call.path, call.headers.get("stripe-account")) for call in stripe.calls}
     assert {path for path, account in named if account is None} == {"/v1/webhook_endpoints"}
