@@ -280,7 +280,8 @@ async def test_a_cursor_is_good_on_the_next_process(shop: Team, server: Process)
     async with shop.inbox() as feed:
         await opened(feed)
         request = await shop.request(maria)
-        created = await feed.until("PaymentRequestUpdated", paymentRequest__id=request["id"])
+        await feed.until("PaymentRequestUpdated", paymentRequest__id=request["id"])
+        created = await feed.until("ContactUpdated")  # its totals have a new currency
     await server.kill()
     await server.start()
     await shop.product.ok(d.COPIED, {"paymentRequestId": request["id"]})
