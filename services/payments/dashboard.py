@@ -18,6 +18,7 @@ __all__ = ["CurrencyFigures"]
 # In days, including today; None: all.
 RANGES: Final[Mapping[str, int | None]] = {"TODAY": 1, "LAST_7_DAYS": 7, "LAST_30_DAYS": 30, "ALL_TIME": None}
 BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST: Final = datetime(9999, 12, 29, tzinfo=UTC)  # the calendar has two more days, in every zone
 MOST_DAYS: Final = 400  # by day
 MOST_GROUPS: Final = 1_000
 MOST_DIMENSIONS: Final = 2
@@ -117,11 +118,13 @@ async def figures(account_id: UUID, board: Board, now: datetime) -> Figures:
     period, dimensions = board.period, board.dimensions
     (account,) = await database.rows(_ACCOUNT, account_id)
     since = start_of(period.range, account["time_zone"], now) if period.range else period.since
-    days = _days(account["time_zone"], since, period.until or now) if DAY in dimensions else []
+    days = _days(account["time_zone"], since, min(period.until or now, LAST)) if DAY in dimensions else []
     if len(dimensions) > MOST_DIMENSIONS or len(set(dimensions)) < len(dimensions):
         raise Invalid(f"Group by at most {MOST_DIMENSIONS} different dimensions.", field="groupBy")
     of_all = await figure_counts.read(account_id, not account["live"], since, period.until)
-    groups = await _groups(account_id, not account["live"], since, period.until, dimensions, days) if dimensions else []
+    groups: list[Group] = []
+    if dimensions and (days or DAY not in dimensions):
+        groups = await _groups(account_id, not account["live"], since, period.until, dimensions, days)
     return Figures(since, period.until, of_all, groups[:MOST_GROUPS], max(0, len(groups) - MOST_GROUPS))
 
 
@@ -161,6 +164,8 @@ def _order(group: Group) -> tuple[Any, ...]:
 
 def _days(time_zone: str, since: datetime, until: datetime) -> list[tuple[date, datetime]]:
     """The account's days from `since` to `until`, and the day after them; each with its start in UTC. Raises: Invalid."""
+    if since >= until:
+        return []
     if until - since > timedelta(days=MOST_DAYS):
         raise Invalid(f"By day, choose a period of at most {MOST_DAYS} days.", field="period")
     there = time_zones.zone(time_zone)

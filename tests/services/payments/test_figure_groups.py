@@ -148,6 +148,19 @@ async def test_every_day_of_the_period_is_there_in_the_accounts_zone() -> None:
 
 
 @pytest.mark.usefixtures("database")
+async def test_the_last_days_of_the_calendar_have_no_groups() -> None:
+    account = await factories.account()
+    late = datetime(9999, 12, 31, 23, tzinfo=UTC)
+    for period in (Period(since=late), Period(since=late - timedelta(days=1), until=late)):
+        for dimensions in (("DAY",), ("DAY", "AGENT")):
+            assert (await dashboard.figures(account.id, Board(period, dimensions), NOW)).groups == []
+    answer = await dashboard.figures(
+        account.id, Board(Period(since=late - timedelta(days=4), until=late), ("DAY",)), NOW
+    )
+    assert [group.keys["DAY"] for group in answer.groups] == [date(9999, 12, day) for day in (27, 28)]
+
+
+@pytest.mark.usefixtures("database")
 async def test_a_period_that_cannot_be_shown_is_refused() -> None:
     account = await factories.account()
     with pytest.raises(Invalid, match="later"):
