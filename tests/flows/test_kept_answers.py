@@ -61,9 +61,9 @@ async def test_a_kept_thread_shows_its_authors_as_they_are_now(team: Team, hits:
     variables = {"id": maria["conversation"]["id"]}
     await team.send(await team.request(maria))
     document = THREAD.replace("body", "body author { __typename ... on User { name role } ... on Contact { name } }")
-    for _ in range(4):
-        await team.product.one(document, variables, token=team.agent)
-    assert hits[-1] is True
+    async with asyncio.timeout(20):  # the message's delivery is an event, too
+        while hits[-1:] != [True]:
+            await team.product.one(document, variables, token=team.agent)
     owner = await authentication.authenticate(team.owner)
     agent = await authentication.authenticate(team.agent)
     assert owner is not None and agent is not None and agent.user_id is not None  # noqa: PT018 (for mypy)
