@@ -9,7 +9,7 @@ import strawberry
 
 from models.errors import Invalid, Refusals
 from schema.scalars import Cursor, DigestFrequency, NotificationScope, NotificationTopic
-from services.team.notification_rules import Rule
+from services.team.notification_rules import RuleChange
 
 
 @strawberry.input(description="Which notifications were read.")
@@ -23,7 +23,9 @@ class MarkNotificationsReadInput:
 class NotificationRuleInput:
     topic: NotificationTopic = strawberry.field(description="The topic.")
     scope: NotificationScope = strawberry.field(description="Of whose conversations.")
-    by_email: bool = strawberry.field(default=True, description="Whether the email digest has it, too.")
+    by_email: bool | None = strawberry.field(
+        default=strawberry.UNSET, description="Whether the email digest has it, too. Left out: as it was."
+    )
 
 
 @strawberry.input(description="Hours of the account's day in which no email is sent.")
@@ -60,12 +62,14 @@ class UpdateNotificationRulesInput:
 
     def to_changes(self) -> dict[str, Any]:
         """Raises: Invalid."""
-        changes: dict[str, Any] = {
-            "rules": {given.topic.name: Rule(given.scope.name, given.by_email) for given in self.rules}
-        }
+        rules = {}
+        for given in self.rules:
+            by_email = given.by_email if isinstance(given.by_email, bool) else None
+            rules[given.topic.name] = RuleChange(given.scope.name, by_email)
+        changes: dict[str, Any] = {"rules": rules}
         refusals = Refusals()
         with refusals:
-            if len(changes["rules"]) < len(self.rules):
+            if len(rules) < len(self.rules):
                 raise Invalid("Give each topic once.", field="rules")
         if self.digest:
             changes["frequency"] = self.digest.name

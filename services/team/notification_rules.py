@@ -29,6 +29,12 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleChange:
+    scope: str
+    by_email: bool | None = None  # None: as it was
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     by_topic: Mapping[str, Rule]  # every topic
     frequency: str = OFF
@@ -49,7 +55,7 @@ async def read(user_id: UUID) -> Rules:
 
 
 async def update(actor: Actor, changes: Mapping[str, Any]) -> Rules:
-    """Change what is given: `rules` (topic -> Rule), `frequency`, `quiet` (None: no quiet hours).
+    """Change what is given: `rules` (topic -> RuleChange), `frequency`, `quiet` (None: no quiet hours).
 
     Raises: Forbidden (the actor is no user), Invalid, MailNotConfigured.
     """
@@ -73,12 +79,12 @@ async def update(actor: Actor, changes: Mapping[str, Any]) -> Rules:
     return await read(actor.user_id)
 
 
-async def _store(actor: Actor, topic: str, rule: Rule) -> None:
-    values: dict[str, Any] = {"scope": rule.scope, "by_email": rule.by_email}
+async def _store(actor: Actor, topic: str, rule: RuleChange) -> None:
+    values: dict[str, Any] = {"scope": rule.scope} | ({} if rule.by_email is None else {"by_email": rule.by_email})
     of_topic = NotificationRule.filter(user_id=actor.user_id, topic=topic)
     if not await of_topic.update(**values):
         await NotificationRule.create(
-            id=uuid7(), account_id=actor.account_id, user_id=actor.user_id, topic=topic, **values
+            id=uuid7(), account_id=actor.account_id, user_id=actor.user_id, topic=topic, **{"by_email": True} | values
         )
 
 

@@ -15,7 +15,7 @@ from services.core.permissions import Actor, system_actor
 from services.core.unit_of_work import change
 from services.messaging import conversations
 from services.team import digests, mailing, notification_rules
-from services.team.notification_rules import Rule
+from services.team.notification_rules import Rule, RuleChange
 from services.thread import notifications
 from services.thread.notifications import Scope, Topic
 from tests import factories
@@ -25,7 +25,7 @@ PAID, FAILED = CardKind.PAYMENT_RECEIVED, CardKind.PAYMENT_FAILED
 
 
 async def set_scope(actor: Actor, scope: str, topic: str = "PAYMENTS", *, by_email: bool = True) -> None:
-    await notification_rules.update(actor, {"rules": {topic: Rule(scope, by_email)}})
+    await notification_rules.update(actor, {"rules": {topic: RuleChange(scope, by_email)}})
 
 
 async def notified(
@@ -97,6 +97,13 @@ async def test_muted_team_notifications_are_not_made(team: Team) -> None:
     await conversations.assign(team.owner, team.conversation.id, None)
     await conversations.assign(team.owner, team.conversation.id, team.agent.user_id)
     assert await Notification.all().count() == 1
+
+
+async def test_a_rule_without_a_word_on_email_keeps_it(team: Team) -> None:
+    assert team.agent.user_id is not None
+    for by_email in (None, False, None):
+        await notification_rules.update(team.agent, {"rules": {"TEAM": RuleChange("ALL", by_email)}})
+    assert (await notification_rules.read(team.agent.user_id)).by_topic["TEAM"] == Rule("ALL", False)
 
 
 async def test_an_api_key_has_no_rules(team: Team) -> None:
