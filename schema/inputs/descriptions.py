@@ -15,8 +15,9 @@ REQUEST: Final = "The payment request."
 CONVERSATION: Final = "The conversation."
 ADDED_TAGS: Final = (
     f"Tags of at most {tags.LENGTH} characters. One that is there in any case of letters stays as it is; at most"
-    f" {tags.MOST} in all."
+    f" {tags.MOST} in all, and {tags.MOST_GIVEN} in one change."
 )
 REMOVED_TAGS: Final = (
-    f"Tags to take off, in any case of letters; unknown ones change nothing. At most {tags.LENGTH} characters."
+    f"Tags to take off, in any case of letters; unknown ones change nothing. At most {tags.LENGTH} characters,"
+    f" and {tags.MOST_GIVEN} tags in one change."
 )

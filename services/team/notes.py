@@ -82,7 +82,7 @@ async def _lock(account_id: UUID, conversation_id: UUID) -> Conversation:
 
 
 async def _mentioned(account_id: UUID, ids: Sequence[UUID]) -> list[User]:
-    if len(set(ids)) > MOST_MENTIONS:
+    if len(ids) > MOST_MENTIONS:
         raise Invalid(f"A note mentions at most {MOST_MENTIONS} people.", field="mentions")
     found = await User.filter(id__in=set(ids), account_id=account_id, disabled_at=None).order_by("id") if ids else []
     roles = {user.id: user.role for user in found}

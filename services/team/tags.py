@@ -18,6 +18,7 @@ R = TypeVar("R", Contact, Conversation)
 
 LENGTH: Final = 50
 MOST: Final = 50  # of one contact or conversation
+MOST_GIVEN: Final = 100  # in one list of a change
 MOST_SHOWN: Final = 1_000  # of the account
 
 
@@ -83,6 +84,8 @@ def _known(row: R | None, field: str) -> R:
 
 
 def _names(given: Sequence[str], field: str) -> list[str]:
+    if len(given) > MOST_GIVEN:
+        raise Invalid(f"At most {MOST_GIVEN} tags in one change.", field=field)
     found = []
     refusals = Refusals()
     for n, name in enumerate(given):
@@ -95,10 +98,11 @@ def _names(given: Sequence[str], field: str) -> list[str]:
 def _changed(tags: Sequence[str], add: Sequence[str], remove: Sequence[str]) -> list[str]:
     """Tags differ by more than case; the first spelling stays."""
     gone = {name.casefold() for name in remove}
-    kept: dict[str, str] = {}
-    for name in [*(tag for tag in tags if tag.casefold() not in gone), *add]:
+    kept = {tag.casefold(): tag for tag in tags if tag.casefold() not in gone}
+    held = len(kept)
+    for name in add:
         kept.setdefault(name.casefold(), name)
-    if len(kept) > MOST:
+    if len(kept) > max(MOST, held):  # a merge may unite more: they are taken off one by one
         raise Invalid(f"At most {MOST} tags.", field="add")
     return list(kept.values())
 

@@ -136,6 +136,9 @@ async def test_only_active_colleagues_who_read_notes_can_be_mentioned(team: Team
         await add(team, mentions=[team.viewer.user_id])
     with pytest.raises(Invalid):
         await add(team, mentions=[uuid7() for _ in range(notes.MOST_MENTIONS + 1)])
+    with pytest.raises(Invalid) as too_many:
+        await add(team, mentions=[uuid7()] * 10_000)
+    assert len(too_many.value.all) == 1
     assert await Note.all().count() == await Notification.all().count() == 0
 
 

@@ -64,6 +64,30 @@ async def test_what_is_no_tag_is_refused_and_changes_nothing(team: Team, add: li
     assert await tags.listed(team.account.id) == await kinds_logged(team.account.id) == []
 
 
+async def test_a_list_of_many_spellings_is_refused_before_any_statement(team: Team) -> None:
+    name = "abcdefghij"
+    spellings = ["".join(c.upper() if n >> i & 1 else c for i, c in enumerate(name)) for n in range(1024)]
+    for given in ({"add": spellings, "remove": []}, {"add": [], "remove": [" "] * 10_000}):
+        for update, id in (
+            (tags.update_of_conversation, team.conversation.id),
+            (tags.update_of_contact, team.contact.id),
+        ):
+            with pytest.raises(Invalid) as refused:
+                await update(team.agent, id, **given)
+            assert len(refused.value.all) == 1
+            assert refused.value.field == ("add" if given["add"] else "remove",)
+    assert await tags.listed(team.account.id) == []
+
+
+async def test_more_tags_than_allowed_can_be_taken_off_one_by_one(team: Team) -> None:
+    many = [f"tag {n}" for n in range(tags.MOST + 30)]  # after a merge
+    await Conversation.filter(id=team.conversation.id).update(tags=many)
+    row = await tags.update_of_conversation(team.agent, team.conversation.id, add=[], remove=["tag 0"])
+    assert row.tags == many[1:]
+    with pytest.raises(Invalid):
+        await tags.update_of_conversation(team.agent, team.conversation.id, add=["more"], remove=["tag 1"])
+
+
 async def test_a_merge_unites_the_tags_of_both(team: Team) -> None:
     other = await factories.contact(team.account, email=None, phone=None)
     talk = await factories.conversation(other)
