@@ -21,10 +21,11 @@ BATCH: Final = 200
 SHOWN: Final = 50
 DELAY: Final = timedelta(minutes=5)  # time to read it in the inbox first
 PAUSE: Final = timedelta(hours=1)
+PERIOD: Final = timedelta(minutes=1)
 MORNING: Final = 8 * 60  # minute of the account's day
 
 
-@jobs.periodic("notifications.digest", 60)
+@jobs.periodic("notifications.digest", int(PERIOD.total_seconds()))
 async def send_due(job: jobs.JobContext) -> None:
     await send(datetime.now(UTC))
 
@@ -34,18 +35,18 @@ async def send(now: datetime) -> int:
     if not mailing.available():
         return 0
     queued = 0
-    due = (
-        await NotificationDigest.filter(next_at__lte=now)
-        .order_by("next_at", "id")
-        .limit(BATCH)
-        .values_list("id", flat=True)
-    )
-    for id in due:
-        async with database.transaction():
-            row = await NotificationDigest.filter(id=id, next_at__lte=now).select_for_update(no_key=True).first()
-            if row is not None:
-                queued += await _queue(row, now)
+    while due := await _due(now):
+        for id in due:
+            async with database.transaction():
+                row = await NotificationDigest.filter(id=id, next_at__lte=now).select_for_update(no_key=True).first()
+                if row is not None:
+                    queued += await _queue(row, now)
     return queued
+
+
+async def _due(now: datetime) -> list[UUID]:
+    due = NotificationDigest.filter(next_at__lte=now).order_by("next_at", "id").limit(BATCH)
+    return [row.id for row in await due]
 
 
 async def _queue(row: NotificationDigest, now: datetime) -> bool:
@@ -79,16 +80,17 @@ def _end_of_quiet(row: NotificationDigest, time_zone: str, now: datetime) -> dat
 def _next(row: NotificationDigest, time_zone: str, now: datetime, *, sent: bool) -> datetime:
     if row.frequency == "DAILY":
         return _next_time(MORNING, time_zone, now)
-    return now + PAUSE if sent else now
+    return now + (PAUSE if sent else PERIOD)
 
 
 def _next_time(minute: int, time_zone: str, now: datetime) -> datetime:
     """The next moment at which the zone's clock shows this minute of the day."""
     for days_ahead in (0, 1):
         moment = time_zones.start_of_day(time_zone, now, days_ahead=days_ahead).astimezone(time_zones.zone(time_zone))
-        moment = moment.replace(hour=minute // 60, minute=minute % 60).astimezone(UTC)
-        if moment > now:
-            return moment
+        for fold in (0, 1):  # where the clock repeats the hour, both
+            clock = moment.replace(hour=minute // 60, minute=minute % 60, fold=fold).astimezone(UTC)
+            if clock > now:
+                return clock
     return now + timedelta(days=1)
 
 

@@ -194,6 +194,34 @@ async def test_quiet_hours_over_midnight_delay_it_to_their_end(team: Team, mails
     assert await digests.send(datetime(2026, 11, 20, 22, 30, tzinfo=UTC)) == 1
 
 
+@pytest.mark.parametrize("minutes", [15, 75], ids=["first", "repeated"])
+async def test_quiet_hours_end_within_the_hour_that_the_clock_repeats(
+    team: Team, mails: list[dict[str, Any]], minutes: int
+) -> None:
+    await Account.filter(id=team.account.id).update(time_zone="Europe/Berlin")  # 2026-10-25: 02:00 to 03:00 twice
+    await digest_on(team, quiet=(22 * 60, 2 * 60 + 30))
+    twice = datetime(2026, 10, 25, tzinfo=UTC)
+    await NotificationDigest.all().update(next_at=twice)
+    assert await digests.send(twice + timedelta(minutes=minutes)) == 0
+    assert (await NotificationDigest.get()).next_at == twice + timedelta(minutes=minutes + 15)
+
+
+async def test_all_due_digests_go_out_in_one_run(
+    team: Team, mails: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "BATCH", 2)
+    for n in range(5):
+        user = await factories.user(team.account)
+        await factories.notification(user, created_at=NOW)
+        await NotificationDigest.create(
+            id=uuid7(), account_id=team.account.id, user_id=user.id, frequency="HOURLY", next_at=NOW
+        )
+        if n < 4:  # idle ones are looked at first, and later again
+            await Notification.filter(user_id=user.id).update(read_at=NOW)
+    assert await digests.send(NOW + timedelta(minutes=6)) == 1
+    assert await NotificationDigest.filter(next_at__gt=NOW + timedelta(minutes=6)).count() == 5
+
+
 async def test_a_daily_digest_comes_in_the_morning_of_the_accounts_zone(
     team: Team, mails: list[dict[str, Any]]
 ) -> None:
