@@ -8,7 +8,7 @@ from typing import Any, Final
 from tortoise.exceptions import IntegrityError
 
 from integrations.operator_mail import Mail
-from models.errors import AlreadyUsed, Invalid, Refusals
+from models.errors import AlreadyUsed, Invalid, Refusals, SignInFailed
 from models.ids import public_id
 from models.tables import Account, User
 from services.accounts import accounts, users
@@ -43,7 +43,10 @@ async def request(actor: Actor, *, email: str, password: str, client_address: st
     mailing.require()
     await limits.admit_mail_to(address)
     async with change(actor.account_id, actor=actor.ref, queue_on=[user.id]):
+        given = user.password_hash
         user, token = await user_tokens.renew(actor.account_id, user.id, PURPOSE, life=LIFE, email=address)
+        if user.password_hash != given:  # a change of the password ends only links that are committed before it
+            raise SignInFailed("The password has changed meanwhile.", field="password")
         await audit_log.record(actor, "user.email_change_requested", public_id("usr", user.id))
         await mailing.enqueue(MAIL, {"user_id": str(user.id)}, account_id=user.account_id, token=token)
 

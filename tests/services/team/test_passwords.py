@@ -21,7 +21,7 @@ from models.errors import (
 from models.tables import AuditEntry, Job, User, UserToken
 from services.accounts import accounts, authentication, login, sessions, users
 from services.core.permissions import Actor, system_actor
-from services.team import email_changes, passwords
+from services.team import email_changes, limits, passwords
 from tests.configured import configure
 from tests.contracts.smtp_server import MailServer
 from tests.flows import probes
@@ -251,6 +251,25 @@ async def test_a_new_address_needs_the_password_and_shows_users_of_others_only_i
     await passwords.change_password(await viewer_of(await enter()), current=PASSWORD, new=NEW, client_address=None)
     assert (await refused(confirm(token_in(mail))))[0] == "LINK_INVALID"
     assert other.name == "Other"
+
+
+async def test_a_password_that_changes_meanwhile_gives_no_link(
+    owner: User, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one who knows the former password would get a link that the change does not end."""
+    admit = limits.admit_mail_to
+
+    async def changed_meanwhile(address: str) -> None:
+        await admit(address)
+        await users.set_password(actor_of(owner), owner.id, NEW)
+
+    monkeypatch.setattr(limits, "admit_mail_to", changed_meanwhile)
+    with pytest.raises(SignInFailed) as refused:
+        await email_changes.request(actor_of(owner), email="thief@example.com", password=PASSWORD, client_address=None)
+    assert refused.value.field == ("password",)
+    assert await UserToken.all().count() == 0
+    assert await run_jobs() == []
+    assert mail.letters == []
 
 
 async def test_a_link_of_one_purpose_serves_no_other(owner: User, mail: MailServer) -> None:
