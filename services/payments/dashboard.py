@@ -125,7 +125,8 @@ async def figures(account_id: UUID, board: Board, now: datetime) -> Figures:
     groups: list[Group] = []
     if dimensions and (days or DAY not in dimensions):
         groups = await _groups(account_id, not account["live"], since, period.until, dimensions, days)
-    return Figures(since, period.until, of_all, groups[:MOST_GROUPS], max(0, len(groups) - MOST_GROUPS))
+    shown = sorted(sorted(groups, key=_size, reverse=True)[:MOST_GROUPS], key=_order)
+    return Figures(since, period.until, of_all, shown, len(groups) - len(shown))
 
 
 async def _groups(
@@ -147,7 +148,7 @@ async def _groups(
         if key not in groups:
             groups[key] = Group({name: _value(name, value, days) for name, value in zip(names, key, strict=True)})
         groups[key].by_currency.append(of_one)
-    return sorted(groups.values(), key=_order)
+    return sorted(groups.values(), key=_order)  # of groups of one size, the first are given
 
 
 def _value(name: str, value: Any, days: Sequence[tuple[date, datetime]]) -> Any:
@@ -156,19 +157,23 @@ def _value(name: str, value: Any, days: Sequence[tuple[date, datetime]]) -> Any:
     return database.to_uuid(value) if name in _IDS and value is not None else value
 
 
+def _size(group: Group) -> int:
+    return sum(max(of_one.requests_sent, of_one.paid_count) for of_one in group.by_currency)
+
+
 def _order(group: Group) -> tuple[Any, ...]:
     """By day; then the most requests first."""
-    requests = sum(max(of_one.requests_sent, of_one.paid_count) for of_one in group.by_currency)
-    return (group.keys.get(DAY, date.min), -requests, *(str(value) for value in group.keys.values()))
+    return (group.keys.get(DAY, date.min), -_size(group), *(str(value) for value in group.keys.values()))
 
 
 def _days(time_zone: str, since: datetime, until: datetime) -> list[tuple[date, datetime]]:
     """The account's days from `since` to `until`, and the day after them; each with its start in UTC. Raises: Invalid."""
     if since >= until:
         return []
-    if until - since > timedelta(days=MOST_DAYS):
+    there, longest = time_zones.zone(time_zone), timedelta(days=MOST_DAYS)
+    # By the clock: an hour that it skips or repeats makes no day.
+    if until.astimezone(there).replace(tzinfo=None) - since.astimezone(there).replace(tzinfo=None) > longest:
         raise Invalid(f"By day, choose a period of at most {MOST_DAYS} days.", field="period")
-    there = time_zones.zone(time_zone)
     days = []
     start = time_zones.start_of_day(time_zone, since)
     while True:

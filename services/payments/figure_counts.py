@@ -102,7 +102,8 @@ async def read(
     starts, ends = int(since.timestamp()), _LAST if until is None else int(until.timestamp())
     whole = starts <= 0 and until is None
     # Counts have quarters, where every zone's days begin, of the last days.
-    if not whole and (starts % QUARTER or (until and ends % QUARTER) or starts < _kept_since(datetime.now(UTC))):
+    counted = _on_quarter(since) and (until is None or _on_quarter(until)) and starts >= _kept_since(datetime.now(UTC))
+    if not whole and not counted:
         return await figure_facts.read(account_id, test_mode, since, until)
     spans = [(_WHOLE, [])] if whole else _spans(starts, ends)
     of = [account_id, test_mode]
@@ -133,6 +134,10 @@ async def read(
         for currency in sorted(outstanding.keys() | sums.keys())
         if (figures := _figures(currency, test_mode, sums[currency], outstanding.get(currency, 0), times))
     ]
+
+
+def _on_quarter(moment: datetime) -> bool:
+    return not moment.microsecond and int(moment.timestamp()) % QUARTER == 0
 
 
 def _spans(starts: int, ends: int) -> list[tuple[str, list[int]]]:

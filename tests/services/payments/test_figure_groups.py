@@ -186,6 +186,49 @@ async def test_only_the_largest_groups_are_given(monkeypatch: pytest.MonkeyPatch
     assert answer.left_out == 1
 
 
+@pytest.mark.usefixtures("database")
+async def test_the_smallest_groups_are_left_out_and_not_the_last_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard, "MOST_GROUPS", 2)
+    contact = await factories.contact(await factories.account())
+    since = datetime(2026, 5, 1, tzinfo=UTC)
+    for day, product, times in ((0, "A", 1), (0, "B", 2), (1, "A", 1), (1, "B", 3)):
+        for _ in range(times):
+            at = since + timedelta(days=day, hours=1)
+            await factories.payment_request(contact, status="SENT", sent_at=at, product_name=product)
+    board = Board(Period(since=since, until=since + timedelta(days=2)), ("DAY", "PRODUCT"))
+    answer = await dashboard.figures(contact.account_id, board, NOW)
+    assert [tuple(group.keys.values()) for group in answer.groups] == [
+        ("B", date(2026, 5, 1)),
+        ("B", date(2026, 5, 2)),
+    ]
+    assert answer.left_out == 2
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_period_that_begins_or_ends_within_a_second_is_exact() -> None:
+    contact = await factories.contact(await factories.account())
+    quarter = datetime.fromtimestamp(NOW.timestamp() // 900 * 900, UTC) - timedelta(days=1)
+    half, fifth = timedelta(milliseconds=500), timedelta(milliseconds=200)
+    await factories.payment_request(contact, status="SENT", sent_at=quarter + fifth, amount_minor=100)
+    for since, until in (
+        (quarter + half, None),
+        (quarter - timedelta(hours=1), quarter + half),
+        (quarter + half, quarter + timedelta(hours=1)),
+    ):
+        summed = await figure_facts.read(contact.account_id, True, since, until)
+        for _ in range(2):
+            assert await figure_counts.read(contact.account_id, True, since, until) == summed
+            await figure_counts.fold(NOW)
+
+
+@pytest.mark.usefixtures("database")
+async def test_as_many_days_as_allowed_may_contain_a_change_of_the_clock() -> None:
+    account = await factories.account(time_zone="Europe/Berlin")
+    since, until = (datetime(*day, tzinfo=ZoneInfo("Europe/Berlin")) for day in ((2025, 10, 1), (2026, 11, 5)))
+    board = Board(Period.between(since.astimezone(UTC), until.astimezone(UTC)), ("DAY",))
+    assert len((await dashboard.figures(account.id, board, NOW)).groups) == dashboard.MOST_DAYS
+
+
 def test_a_boards_name_is_read_back() -> None:
     for period in (Period("TODAY"), Period.between(NOW, None), Period.between(None, NOW)):
         for dimensions in ((), ("DAY",), ("PRODUCT", "DAY")):
