@@ -57,7 +57,7 @@ class ChangePasswordInput:
     new_password: str = strawberry.field(description=NEW_PASSWORD)
 
 
-@strawberry.input(description="Who has lost the password.")
+@strawberry.input(description="Whose password is lost.")
 class RequestPasswordResetInput:
     email: str = strawberry.field(description=limited("The user's email address.", validation.EMAIL_LIMIT))
 

@@ -127,7 +127,7 @@ async def notify_users(
     cause_key: str,
     conversation_id: UUID | None = None,
 ) -> None:
-    """Notify each of these active users who has not muted the topic TEAM. The cause is new."""
+    """Notify each of these active users unless they muted the topic TEAM. The cause is new."""
     asked = sorted(set(users))
     if not asked:
         return

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import jwt
 import pytest
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
 from playwright.sync_api import BrowserContext, FrameLocator, Page, Route, WebSocketRoute, expect
 
 from tests.browser.conftest import Demo, Guard, NewContext

@@ -82,7 +82,7 @@ async def fill(team: Team, rng: random.Random) -> None:
             )
         for table, id in (("contact", contact.id), ("conversation", conversation.id), ("payment_request", request.id)):
             updated = "" if table == "conversation" else f", updated_at = '{rng.choice(TIMES).isoformat(' ')}'"
-            await db.execute(f"UPDATE {table} SET created_at = ?{updated} WHERE id = ?", rng.choice(TIMES), id)  # noqa: S608 (names of ours)
+            await db.execute(f"UPDATE {table} SET created_at = ?{updated} WHERE id = ?", rng.choice(TIMES), id)  # noqa: S608 (only constants are put in)
         if n == 5:
             await db.execute("UPDATE contact SET search = NULL WHERE id = ?", contact.id)
         if n == 9:

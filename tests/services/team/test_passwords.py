@@ -1,4 +1,4 @@
-"""Passwords are changed with the old one, or reset by a link: one time, one hour, the newest, and never a hint of who has a user."""
+"""Passwords are changed with the old one, or reset by the newest link, once, within an hour; no answer shows who is a user."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ async def test_a_request_neither_answers_nor_works_differently_for_unknown_addre
     await users.disable(actor_of(owner), gone.id)
     await run_jobs()
     with monkeypatch.context() as patch:
-        # The request looks nobody up: so its time can't depend on it.
+        # The request looks up no user, so its time can't depend on one.
         patch.setattr(User, "get_or_none", lambda **_: pytest.fail("looked up"))
         for email in ("olga@acme.test", "nobody@acme.test", "gone@acme.test"):
             await ask(email)
@@ -223,7 +223,7 @@ async def test_a_new_address_counts_once_its_mailbox_confirms(owner: User, mail:
     token = token_in(mail)
     await confirm(token)
     await run_jobs()
-    assert mail.letters[-1].recipients == ["olga@acme.test"]  # the former address is told
+    assert mail.letters[-1].recipients == ["olga@acme.test"]  # the former address gets a notice
     assert token not in mail.letters[-1].message.get_content()
     with pytest.raises(SignInFailed):
         await enter()
